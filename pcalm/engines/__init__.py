@@ -1,0 +1,68 @@
+"""The engines: one truth and its fast twins, all with the same three names.
+
+An engine is a module of this package with
+
+    solve(net, method, x, y, initial) -> Solution    arguments already checked; all shapes as in `pcalm.dynamics`
+    unavailable(device, dtype) -> str | None         why it cannot run there (the reason is shown to the user), or None
+
+`reference` is `pcalm.dynamics` as it stands. Every other engine is tested against it, and passes `pytest conformance`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from pcalm.checks import choice
+from pcalm.dynamics import Gradients, State
+from pcalm.methods import Method
+from pcalm.network import ResidualMLP
+
+# name: module of this package
+MODULES = {"reference": "reference"}
+
+
+class Solution(NamedTuple):
+    """What an engine returns: the state after inference, and the weight gradients there."""
+
+    state: State
+    gradients: Gradients
+
+
+class Engine(Protocol):
+    def solve(self, net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: State | None) -> Solution: ...
+
+    def unavailable(self, device: torch.device, dtype: torch.dtype) -> str | None: ...
+
+
+def load(name: str) -> Engine:
+    """The engine of that name.
+
+    Raises:
+        ValueError: no such engine.
+    """
+    choice("engine", name, ("auto", *MODULES))
+    return cast(Engine, importlib.import_module(f"pcalm.engines.{MODULES[name]}"))
+
+
+def reasons(device: torch.device, dtype: torch.dtype = torch.float32) -> dict[str, str | None]:
+    """Every engine's name, with None where it works on the device in the dtype, else the reason why not."""
+    return {name: load(name).unavailable(device, dtype) for name in MODULES}
+
+
+def resolve(name: str, net: ResidualMLP) -> Engine:
+    """The named engine if it works for the network; for "auto" the fastest that does.
+
+    Raises:
+        ValueError: no such engine, or it does not work for the network's device and dtype (with the reason).
+    """
+    if name == "auto":
+        name = "reference"
+    engine = load(name)
+    reason = engine.unavailable(net.device, net.dtype)
+    if reason is not None:
+        raise ValueError(f"engine {name!r} does not work for {net.dtype} on {net.device}: {reason}; use engine='auto'")
+    return engine

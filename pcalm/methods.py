@@ -1,0 +1,97 @@
+"""The methods as frozen settings: what to run, never how.
+
+All symbols are those of the equations in `pcalm.dynamics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pcalm.checks import choice, integer, number, require
+
+CREDITS = ("before", "after")
+
+
+@dataclass(frozen=True)
+class BP:
+    """Exact backpropagation: feed-forward states, λ = 0, and the gradient of the loss."""
+
+    name = "bp"
+
+
+@dataclass(frozen=True)
+class PC:
+    """Predictive coding: T primal steps on the energy with λ = 0 throughout.
+
+    Args:
+        steps: T ≥ 1, the inference budget.
+        step_size: η > 0; one number, or one per replica.
+        penalty: ρ > 0.
+
+    Raises:
+        ValueError: an argument out of its range; the message names it.
+    """
+
+    steps: int
+    step_size: float | tuple[float, ...]
+    penalty: float = 1.0
+
+    name = "pc"
+    # What PC shares with PC-ALM, so that the dynamics are written once: α = 0 is exactly PC.
+    dual_step = 0.0
+    inner_steps = 1
+    credit = "before"
+    anchor = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class PCALM:
+    """Augmented Lagrangian predictive coding: primal and dual steps, one multiplier λ_l per hidden layer.
+
+    Args:
+        steps: T ≥ 1, the inference budget: rounds of `inner_steps` primal steps and one dual step.
+        step_size: η > 0, the primal step; one number, or one per replica.
+        penalty: ρ > 0.
+        dual_step: α ≥ 0; 0 is exactly PC.
+        inner_steps: primal steps before each dual step, ≥ 1.
+        credit: "before" reads the weight gradients before the last dual step (which is then not taken), "after" behind it.
+        anchor: κ ≥ 0, the pull of every hidden layer to its feed-forward state (an extension; 0 is the paper's method).
+
+    Raises:
+        ValueError: an argument out of its range; the message names it.
+    """
+
+    steps: int
+    step_size: float | tuple[float, ...]
+    penalty: float = 1.0
+    dual_step: float = 1.0
+    inner_steps: int = 1
+    credit: str = "before"
+    anchor: float = 0.0
+
+    name = "pcalm"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+Method = BP | PC | PCALM
+METHODS = {"bp": BP, "pc": PC, "pcalm": PCALM}
+
+
+def _check(method: PC | PCALM) -> None:
+    integer("steps", method.steps, 1)
+    if isinstance(method.step_size, Sequence) and not isinstance(method.step_size, str):
+        require(len(method.step_size) > 0, "step_size must be one number or one per replica, got an empty sequence")
+        object.__setattr__(method, "step_size", tuple(number("step_size", v, positive=True) for v in method.step_size))
+    else:
+        number("step_size", method.step_size, positive=True)
+    number("penalty", method.penalty, positive=True)
+    number("dual_step", method.dual_step, positive=False)
+    integer("inner_steps", method.inner_steps, 1)
+    choice("credit", method.credit, CREDITS)
+    number("anchor", method.anchor, positive=False)
