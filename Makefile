@@ -1,0 +1,45 @@
+# Everything runs from .venv, made on first use; no activation needed. Another Python: make PYTHON=python3.12 test
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help verify test lint format clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+verify: $(INSTALLED) ## check the claims of the paper on this machine, and print the tables
+	$(BIN)/python -m reports.verify
+
+# One thread per worker: the workers' thread pools would fight over the cores. pytest last: its closing line is the verdict.
+test: lint ## lint, then run the tests on all cores
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests -n auto --maxprocesses 8
+
+lint: $(INSTALLED) ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## put the code into the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment, caches and generated files
+	rm -rf $(VENV) build dist *.egg-info reports/latest .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Only this step uses the network, and only when the file is missing or older than what it installs from.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "pcalm needs Python >= 3.11, but $(PYTHON) is $$($(PYTHON) --version 2>&1 || true);" \
+	    "name another with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "$(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
