@@ -13,7 +13,20 @@ from pcalm.problem import backward, gradients, infer, solve
 from pcalm.stepsize import step_size
 
 __version__ = "0.1.0"
-__all__ = ["BP", "PC", "PCALM", "ResidualMLP", "Solution", "State", "backward", "engines", "gradients", "infer", "solve", "step_size"]
+__all__ = [
+    "BP",
+    "PC",
+    "PCALM",
+    "ResidualMLP",
+    "Solution",
+    "State",
+    "backward",
+    "engines",
+    "gradients",
+    "infer",
+    "solve",
+    "step_size",
+]
 
 
 def engines(device: str = "cpu") -> list[str]:

@@ -1,6 +1,6 @@
 """Measures of gradients and of credit: one definition each, used by everything else.
 
-A gradient is a list of tensors (or one tensor); its cosine and norm are those of all entries taken as one vector, in float64.
+A gradient is a list of tensors (or one tensor); its cosine and norm are those of all entries as one vector, in float64.
 """
 
 from __future__ import annotations

@@ -28,8 +28,9 @@ def choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
 def integer(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError(f"{name} must be an integer, got {value!r}")
-    require(value >= least, f"{name} must be at least {least}, got {value}")
-    return int(value)
+    result = int(value)
+    require(result >= least, f"{name} must be at least {least}, got {result}")
+    return result
 
 
 def number(name: str, value: Any, *, positive: bool) -> float:

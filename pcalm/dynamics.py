@@ -1,13 +1,13 @@
-"""The reference dynamics of PC and PC-ALM, and the weight gradients: the truth that every fast engine is tested against.
+"""The reference dynamics of PC and PC-ALM, and the weight gradients: what every fast engine is tested against.
 
 Energy of one sample, with the constraint residuals c_l = z_l − pred_l(z_{l-1}) and the credit q_l = ρ c_l + λ_l:
 
-    E(z, λ) = ½‖out − y‖² + Σ_l (ρ/2) ‖c_l + λ_l/ρ‖² + Σ_l (κ/2) ‖z_l − z_l^ff‖²                       (energy)
-    ∂E/∂z_l     = q_l − q_{l+1} − s_{l+1} (q_{l+1} W_{l+1}) ⊙ φ'(z_l) + κ (z_l − z_l^ff)    l ≤ L−2     (primal gradient)
+    E(z, λ) = ½‖out − y‖² + Σ_l (ρ/2) ‖c_l + λ_l/ρ‖² + Σ_l (κ/2) ‖z_l − z_l^ff‖²                   (energy)
+    ∂E/∂z_l     = q_l − q_{l+1} − s_{l+1} (q_{l+1} W_{l+1}) ⊙ φ'(z_l) + κ (z_l − z_l^ff)    l ≤ L−2 (primal gradient)
     ∂E/∂z_{L-1} = q_{L-1} + s_L ((out − y) W_L) ⊙ φ'(z_{L-1}) + κ (z_{L-1} − z_{L-1}^ff)
-    z ← z − η ∂E/∂z,   all layers at once from the same old z                                          (primal step)
-    λ ← λ + α c        at the new z                                                                    (dual step)
-    G_1 = −s_1 q_1ᵀ x / B,  G_l = −s_l q_lᵀ φ(z_{l-1}) / B,  G_L = s_L (out − y)ᵀ φ(z_{L-1}) / B        (weight gradients)
+    z ← z − η ∂E/∂z,   all layers at once from the same old z                                      (primal step)
+    λ ← λ + α c        at the new z                                                                (dual step)
+    G_1 = −s_1 q_1ᵀ x / B,  G_l = −s_l q_lᵀ φ(z_{l-1}) / B,  G_L = s_L (out − y)ᵀ φ(z_{L-1}) / B  (weight gradients)
 
 Source: Seely & Gould, Augmented Lagrangian Predictive Coding, arXiv:2605.31022; the anchor κ is an extension of this project.
 Shapes: x [..., B, D], y [..., B, C]; z and λ [..., L−1, B, N], layer l at index l−1.
@@ -73,7 +73,12 @@ def primal_gradient(net: ResidualMLP, q: Tensor, z: Tensor, y: Tensor, z_ff: Ten
 
 @torch.no_grad()
 def infer(
-    net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: State | None = None, observe: Observer | None = None
+    net: ResidualMLP,
+    method: Method,
+    x: Tensor,
+    y: Tensor,
+    initial: State | None = None,
+    observe: Observer | None = None,
 ) -> State:
     """The state after the method's whole budget, from the feed-forward state with λ = 0 unless `initial` is given.
 

@@ -5,7 +5,6 @@ All symbols are those of the equations in `pcalm.dynamics`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pcalm.checks import choice, integer, number, require
@@ -58,7 +57,7 @@ class PCALM:
         penalty: ρ > 0.
         dual_step: α ≥ 0; 0 is exactly PC.
         inner_steps: primal steps before each dual step, ≥ 1.
-        credit: "before" reads the weight gradients before the last dual step (which is then not taken), "after" behind it.
+        credit: "before" reads the weight gradients before the last dual step, which is then not taken; "after" after it.
         anchor: κ ≥ 0, the pull of every hidden layer to its feed-forward state (an extension; 0 is the paper's method).
 
     Raises:
@@ -85,7 +84,7 @@ METHODS = {"bp": BP, "pc": PC, "pcalm": PCALM}
 
 def _check(method: PC | PCALM) -> None:
     integer("steps", method.steps, 1)
-    if isinstance(method.step_size, Sequence) and not isinstance(method.step_size, str):
+    if isinstance(method.step_size, (tuple, list)):
         require(len(method.step_size) > 0, "step_size must be one number or one per replica, got an empty sequence")
         object.__setattr__(method, "step_size", tuple(number("step_size", v, positive=True) for v in method.step_size))
     else:

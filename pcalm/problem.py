@@ -4,20 +4,21 @@
     grads = gradients(net, method, x, y)    the weight gradients there
     solve(net, method, x, y)                both, at the price of one
     backward(net, method, x, y)             the gradients put into .grad, for any optimiser
+
+All arguments keep their values; only `backward` writes, and only to .grad.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pcalm import engines
 from pcalm.checks import finite, require
 from pcalm.dynamics import Gradients, State
 from pcalm.engines import Solution
-from pcalm.methods import BP, PC, METHODS, Method
+from pcalm.methods import BP, METHODS, PC, Method
 from pcalm.network import ResidualMLP
 
 Initial = State | tuple[Tensor, Tensor]
@@ -33,8 +34,8 @@ def solve(
         method: BP(), PC(...) or PCALM(...).
         x: inputs [B, D], of the network's dtype and device; with R replicas [R, B, D], or [B, D] shared by all.
         y: targets, float [B, C] (one-hot for classes); with R replicas [R, B, C], or [B, C] shared by all.
-        initial: a state to start from instead of the feed-forward one: what `infer` returns, or (activities, multipliers),
-            each [L−1, B, N]. PC rejects non-zero multipliers, BP rejects any initial state.
+        initial: a state to start from instead of the feed-forward one: what `infer` returns, or a pair (activities,
+            multipliers), each [L−1, B, N]. PC rejects non-zero multipliers, BP rejects any initial state.
         engine: one of `pcalm.engines()`, or "auto".
 
     Returns:
@@ -107,7 +108,7 @@ def check_inputs(net: ResidualMLP, x: Any) -> Tensor:
 def check_targets(net: ResidualMLP, x: Tensor, y: Any) -> Tensor:
     if isinstance(y, Tensor) and not y.is_floating_point():
         raise ValueError(
-            f"y must be float targets [B, {net.output_dim}], got {y.dtype} labels of shape {list(y.shape)}; one-hot them: "
+            f"y must be float targets [B, {net.output_dim}], got {y.dtype} of shape {list(y.shape)}; one-hot labels with "
             f"torch.nn.functional.one_hot(y, {net.output_dim}).to({net.dtype})"
         )
     return _batch(net, "y", y, net.output_dim, x.shape[-2])
