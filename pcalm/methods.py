@@ -57,7 +57,7 @@ class PCALM:
         penalty: ρ > 0.
         dual_step: α ≥ 0; 0 is exactly PC.
         inner_steps: primal steps before each dual step, ≥ 1.
-        credit: "before" reads the weight gradients before the last dual step, which is then not taken; "after" after it.
+        credit: "before" reads the weight gradients before the last dual step, which is then left out; "after" after it.
         anchor: κ ≥ 0, the pull of every hidden layer to its feed-forward state (an extension; 0 is the paper's method).
 
     Raises:

@@ -108,8 +108,8 @@ def check_inputs(net: ResidualMLP, x: Any) -> Tensor:
 def check_targets(net: ResidualMLP, x: Tensor, y: Any) -> Tensor:
     if isinstance(y, Tensor) and not y.is_floating_point():
         raise ValueError(
-            f"y must be float targets [B, {net.output_dim}], got {y.dtype} of shape {list(y.shape)}; one-hot labels with "
-            f"torch.nn.functional.one_hot(y, {net.output_dim}).to({net.dtype})"
+            f"y must be float targets [B, {net.output_dim}], got {y.dtype} of shape {list(y.shape)}; "
+            f"one-hot labels with torch.nn.functional.one_hot(y, {net.output_dim}).to({net.dtype})"
         )
     return _batch(net, "y", y, net.output_dim, x.shape[-2])
 

@@ -2,7 +2,9 @@
 
 With A = ∂c/∂z at the feed-forward state and J = ∂out/∂z_{L-1}, the Gauss-Newton Hessian of one sample's energy in z is
 
-    H = ρ AᵀA + JᵀJ,   (A v)_l = v_l − v_{l-1} − s_l (φ'(z_{l-1}) ⊙ v_{l-1}) W_lᵀ,   J v = s_L (φ'(z_{L-1}) ⊙ v_{L-1}) W_Lᵀ
+    H = ρ AᵀA + JᵀJ
+    (A v)_l = v_l − v_{l-1} − s_l (φ'(z_{l-1}) ⊙ v_{l-1}) W_lᵀ
+    J v = s_L (φ'(z_{L-1}) ⊙ v_{L-1}) W_Lᵀ
 
 and λ_max its largest eigenvalue over the samples: 64 power iterations over the whole batch at once, in float64.
 
@@ -55,7 +57,7 @@ def largest_eigenvalue(net: ResidualMLP, x: Tensor, penalty: float = 1.0) -> flo
 
 
 def step_size(net: ResidualMLP, x: Tensor, penalty: float = 1.0) -> float | tuple[float, ...]:
-    """The primal step η = 1/λ_max for inputs x [B, D] (training uses its first 64 samples); for replicas one per replica.
+    """The primal step η = 1/λ_max for inputs x [B, D] (training uses its first 64 samples); one per replica.
 
     PC-ALM's default is η at penalty 1, whatever its own ρ, α and κ; another penalty serves PC alone.
 
