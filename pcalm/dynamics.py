@@ -9,7 +9,7 @@ Energy of one sample, with the constraint residuals c_l = z_l − pred_l(z_{l-1}
     λ ← λ + α c        at the new z                                                                (dual step)
     G_1 = −s_1 q_1ᵀ x / B,  G_l = −s_l q_lᵀ φ(z_{l-1}) / B,  G_L = s_L (out − y)ᵀ φ(z_{L-1}) / B  (weight gradients)
 
-Source: Seely & Gould, Augmented Lagrangian Predictive Coding, arXiv:2605.31022; the anchor κ is this project's extension.
+Source: Seely & Gould, Augmented Lagrangian Predictive Coding, arXiv:2605.31022; the anchor κ is an extension of ours.
 Shapes: x [..., B, D], y [..., B, C]; z and λ [..., L−1, B, N], layer l at index l−1.
 """
 
