@@ -98,13 +98,13 @@ class ResidualMLP(nn.Module):
         choice("dtype", dtype, DTYPES)
         where = resolve_device(device)
         shapes = [(width, input_dim), (depth - 2, width, width), (output_dim, width)]
-        seeds = [seed] if isinstance(seed, int) else list(seed)
+        seeds = list(seed) if isinstance(seed, Sequence) else [seed]
         require(len(seeds) > 0, f"seed must be an integer or at least one of them, got {seed!r}")
-        replicas = []
+        drawn = []
         for number in seeds:
             generator = torch.Generator("cpu").manual_seed(integer("seed", number, 0))
-            replicas.append([torch.randn(shape, generator=generator) for shape in shapes])
-        parts = replicas[0] if isinstance(seed, int) else [torch.stack(part) for part in zip(*replicas, strict=True)]
+            drawn.append([torch.randn(shape, generator=generator) for shape in shapes])
+        parts = [torch.stack(part) for part in zip(*drawn, strict=True)] if isinstance(seed, Sequence) else drawn[0]
         super().__init__()
         self._adopt([part.to(device=where, dtype=dtype) for part in parts], activation)
 

@@ -14,10 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pcalm import engines
 from pcalm.checks import finite, require
 from pcalm.dynamics import Gradients, State
-from pcalm.engines import Solution
+from pcalm.engines import Solution, resolve
 from pcalm.methods import BP, METHODS, PC, Method
 from pcalm.network import ResidualMLP
 
@@ -47,7 +46,7 @@ def solve(
     require(isinstance(net, ResidualMLP), f"net must be a pcalm.ResidualMLP, got {type(net).__name__}")
     names = ", ".join(kind.__name__ for kind in METHODS.values())
     require(isinstance(method, tuple(METHODS.values())), f"method must be an instance of {names}, got {method!r}")
-    chosen = engines.resolve(engine, net)
+    chosen = resolve(engine, net)
     x = check_inputs(net, x)
     y = check_targets(net, x, y)
     start = None if initial is None else check_initial(net, method, x, initial)
@@ -140,14 +139,14 @@ def _batch(net: ResidualMLP, name: str, value: Any, columns: int, rows: int | No
     lead = [] if net.replicas is None else [net.replicas]
     if lead and value.ndim == 2:
         value = value.expand(*lead, *value.shape)
-    expected = f"{[*lead, 'B' if rows is None else rows, columns]}"
+    expected = ", ".join(str(size) for size in (*lead, "B" if rows is None else rows, columns))
     require(
         value.ndim == len(lead) + 2
         and list(value.shape[:-2]) == lead
         and value.shape[-1] == columns
         and value.shape[-2] >= 1
         and rows in (None, value.shape[-2]),
-        f"{name} must have shape {expected}, got {list(value.shape)}",
+        f"{name} must have shape [{expected}], got {list(value.shape)}",
     )
     finite(name, value)
     return value.detach()

@@ -1,0 +1,116 @@
+"""The step size against the dense Hessian, and the stability margin against the dense iteration."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import pcalm
+from pcalm.dynamics import State
+from pcalm.methods import PC, PCALM
+from pcalm.network import ResidualMLP
+from pcalm.stepsize import POWER_ITERATIONS, largest_eigenvalue, stability_margin
+from tests.conftest import draw, rounding
+
+
+def dense_hessian(net: ResidualMLP, x: Tensor, rho: float) -> Tensor:
+    """ρ AᵀA + JᵀJ of the whole batch, by autograd of constraints and output; samples are blocks on its diagonal."""
+    z_ff = net.feedforward(x).detach()
+
+    def constraints(z: Tensor) -> Tensor:
+        s = net.scales[1]
+        below = [net.scales[0] * x @ net.input_weight.mT]
+        below += [z[i] + s * net.phi(z[i]) @ weight.mT for i, weight in enumerate(net.hidden_weight)]
+        return z - torch.stack(below)
+
+    a = torch.autograd.functional.jacobian(constraints, z_ff).reshape(z_ff.numel(), z_ff.numel())
+    j = torch.autograd.functional.jacobian(lambda z: net.readout(z[-1]), z_ff).reshape(-1, z_ff.numel())
+    return (rho * a.mT @ a + j.mT @ j).detach()
+
+
+@pytest.mark.parametrize("rho", [1.0, 0.3])
+def test_step_size_is_one_over_the_largest_eigenvalue(activation: str, rho: float) -> None:
+    net, x, _, _ = draw(activation, depth=4, width=3)
+    hessian = dense_hessian(net, x, rho)
+    v = torch.randn(3, 3, 3, dtype=net.dtype, generator=torch.Generator("cpu").manual_seed(0)).flatten()
+    for _ in range(POWER_ITERATIONS):
+        v = hessian @ (v / v.norm())
+    # The same iteration on the same Hessian: rounding. How far it is from the limit: from a random start in n
+    # dimensions the expected relative error after k steps is ≤ 0.871 ln(n)/(k − 1) (Kuczyński & Woźniakowski, 1992).
+    found = largest_eigenvalue(net, x, rho)
+    assert isinstance(found, float)
+    assert found == pytest.approx(float(v.norm()), rel=rounding(net, POWER_ITERATIONS))
+    exact = float(torch.linalg.eigvalsh(hessian)[-1])
+    assert found == pytest.approx(exact, rel=0.871 * torch.tensor(len(v)).log().item() / (POWER_ITERATIONS - 1))
+    assert pcalm.step_size(net, x, rho) == 1 / found
+
+
+def test_step_size_is_computed_in_float64(activation: str) -> None:
+    net, x, _, _ = draw(activation, dtype=torch.float32)
+    double = ResidualMLP.from_weights([weight.double() for weight in net.weights], activation)
+    assert pcalm.step_size(net, x) == pcalm.step_size(double, x.double())
+    assert net.dtype == torch.float32
+
+
+def test_step_size_of_replicas(activation: str) -> None:
+    net, x, _, _ = draw(activation, replicas=2)
+    found = pcalm.step_size(net, x)
+    assert isinstance(found, tuple)
+    for index, eta in enumerate(found):
+        alone = pcalm.step_size(net.replica(index), x[index])
+        assert eta == pytest.approx(alone, rel=rounding(net, POWER_ITERATIONS))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"penalty": 0.0}, "penalty must be positive and finite, got 0.0"),
+        ({"x": torch.zeros(3, 5, dtype=torch.float64)}, "x must have shape [B, 6], got [3, 5]"),
+        ({"x": torch.full((3, 6), torch.inf, dtype=torch.float64)}, "x must be finite: 18 of 18 values"),
+        ({"x": torch.zeros(3, 6)}, "x must be torch.float64 on cpu like the network"),
+    ],
+)
+def test_bad_arguments(change: dict[str, Any], message: str) -> None:
+    net, x, _, _ = draw()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        pcalm.step_size(**{"net": net, "x": x, **change})
+
+
+def spectral_radius(net: ResidualMLP, method: PCALM) -> float:
+    """Of one iteration of a linear network, read off the columns: at x = y = 0 the affine map has no constant part."""
+    n = (net.depth - 1) * net.width
+    basis = torch.eye(2 * n, dtype=net.dtype)
+    z, lam = (part.reshape(2 * n, net.depth - 1, net.width).movedim(0, 1) for part in (basis[:, :n], basis[:, n:]))
+    x, y = (torch.zeros(2 * n, size, dtype=net.dtype) for size in (net.input_dim, net.output_dim))
+    after = pcalm.infer(net, method, x, y, State(z, lam), engine="reference")
+    rows = torch.cat([part.movedim(1, 0).flatten(1) for part in after], dim=1)
+    return float(torch.linalg.eigvals(rows).abs().max())
+
+
+@pytest.mark.parametrize(("rho", "alpha"), [(1.0, 1.0), (0.1, 3.5), (0.25, 3.0)])
+@pytest.mark.parametrize("kappa", [0.0, 0.5])
+def test_margin_is_positive_exactly_where_the_iteration_is_stable(rho: float, alpha: float, kappa: float) -> None:
+    # With W_L = 0 the loss has no curvature, so that the 2×2 maps per singular value of A are the whole iteration.
+    drawn = draw("linear", depth=6).net.weights
+    net = ResidualMLP.from_weights([*drawn[:-1], torch.zeros_like(drawn[-1])], "linear")
+    eigenvalue = float(torch.linalg.eigvalsh(dense_hessian(net, torch.zeros(1, 6, dtype=net.dtype), 1.0))[-1])
+    limit = 4 / (eigenvalue * (2 * rho + alpha) + 2 * kappa)  # the step at which the margin is 0
+    for eta, stable in ((0.99 * limit, True), (1.01 * limit, False)):
+        method = PCALM(1, eta, rho, alpha, credit="after", anchor=kappa)
+        margin = stability_margin(method, eigenvalue)
+        assert margin == pytest.approx(4 * (1 - eta / limit), rel=1e-12)
+        assert (margin > 0) is stable
+        assert (spectral_radius(net, method) < 1) is stable
+
+
+def test_margin_of_pc_has_no_dual_step() -> None:
+    assert stability_margin(PC(1, 0.25, penalty=2.0), 3.0) == 4 - 0.25 * 3 * 4
+
+
+def test_margin_needs_one_step_size() -> None:
+    with pytest.raises(ValueError, match=re.escape("step_size must be a number, got (0.1, 0.2)")):
+        stability_margin(PC(1, (0.1, 0.2)), 4.0)
