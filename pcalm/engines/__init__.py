@@ -22,7 +22,7 @@ from pcalm.methods import Method
 from pcalm.network import ResidualMLP
 
 # name: module of this package
-MODULES = {"reference": "reference"}
+MODULES = {"reference": "reference", "cpu": "sweep", "torch": "stacked"}
 
 
 class Solution(NamedTuple):

@@ -1,0 +1,212 @@
+"""The CPU engine: `sweep.cpp`, compiled on first use for this machine and kept in the user's cache.
+
+A build lives in $XDG_CACHE_HOME/pcalm (default ~/.cache/pcalm) as sweep-<key>-<digest>.so. The key is a hash of all
+that went into it: the source, the compiler's predefined macros (its version and the CPU's features among them), the
+flags and torch's version; so two checkouts, or two machines that share a home, never share a build. The digest is that
+of the file itself, so a damaged one is recognised before it is loaded, and built again. Every build runs in a directory
+of its own and is moved into place when it is complete: two at a time do not meet, and a killed one leaves nothing that
+a later one waits for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pcalm.dynamics import Gradients, State
+from pcalm.engines import Solution
+from pcalm.methods import BP, Method
+from pcalm.network import DTYPES, ResidualMLP
+
+SOURCE = Path(__file__).with_name("sweep.cpp")
+ACTIVATIONS = ("linear", "tanh", "relu")  # in the order of sweep.cpp's enum
+
+
+class Task(ctypes.Structure):
+    """`Task` of sweep.cpp, field by field."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("replicas", "batch", "depth", "width", "inputs", "outputs")),
+        *((name, ctypes.c_int64) for name in ("x_stride", "y_stride", "iterations", "inner_steps", "dual_after")),
+        *((name, ctypes.c_int64) for name in ("activation", "threads")),
+        *((name, ctypes.c_double) for name in ("scale_in", "scale", "scale_out", "penalty", "dual_step", "anchor")),
+        ("step_size", ctypes.POINTER(ctypes.c_double)),
+        *((name, ctypes.c_void_p) for name in ("x", "y", "w_in", "w", "w_out", "start_z", "start_lam")),
+        *((name, ctypes.c_void_p) for name in ("z", "lam", "g_in", "g", "g_out")),
+    ]
+
+
+def unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
+    if device.type != "cpu":
+        return "it runs on CPUs only"
+    if dtype not in DTYPES:
+        return "it knows float32 and float64 only"
+    found = library()
+    return found if isinstance(found, str) else None
+
+
+def solve(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: State | None) -> Solution:
+    native = library()
+    assert not isinstance(native, str), native
+    name = str(net.dtype).removeprefix("torch.")
+    tile = getattr(native, f"tile_{name}")()
+    weights = [weight.detach().contiguous() for weight in (net.input_weight, net.hidden_weight, net.output_weight)]
+    (x, x_stride), (y, y_stride) = _whole_rows(x), _whole_rows(y)
+    replicas, batch, depth = net.replicas or 1, x.shape[-2], weights[1].shape[-3] + 2
+    (width, inputs), outputs = weights[0].shape[-2:], weights[2].shape[-2]
+    padded = -(-batch // tile) * tile
+    start = [None, None] if initial is None else [part.contiguous() for part in initial]
+    activities, multipliers = (x.new_empty(*x.shape[:-2], depth - 1, padded, width) for _ in range(2))
+    gradients = Gradients(*(torch.empty_like(weight) for weight in weights))
+    if isinstance(method, BP):
+        settings, sizes = (0, 1, 0), (0.0,) * replicas
+        numbers = (0.0, 0.0, 0.0)  # q = λ
+    else:
+        settings = (
+            method.steps * method.inner_steps,
+            method.inner_steps,
+            int(method.credit == "after" and method.dual_step > 0),
+        )
+        numbers = (method.penalty, method.dual_step, method.anchor)
+        sizes = method.step_size if isinstance(method.step_size, tuple) else (method.step_size,) * replicas
+    tensors = (x, y, *weights, *start, activities, multipliers, *gradients)
+    task = Task(
+        *(replicas, batch, depth, width, inputs, outputs, x_stride, y_stride),
+        *(*settings, ACTIVATIONS.index(net.activation), torch.get_num_threads(), *net.scales, *numbers),
+        (ctypes.c_double * replicas)(*sizes),
+        *(None if tensor is None else tensor.data_ptr() for tensor in tensors),
+    )
+    if getattr(native, f"sweep_{name}")(ctypes.byref(task)):
+        raise MemoryError("out of memory: use a smaller batch or fewer replicas")
+    if isinstance(method, BP):
+        multipliers.zero_()
+    return Solution(State(activities[..., :batch, :], multipliers[..., :batch, :]), gradients)
+
+
+def _whole_rows(tensor: Tensor) -> tuple[Tensor, int]:
+    """The tensor with each replica contiguous, and the elements from one replica to the next (0 if they share one)."""
+    if tensor.ndim == 2:
+        return tensor.contiguous(), 0
+    if not tensor[0].is_contiguous():
+        tensor = tensor.contiguous()
+    return tensor, tensor.stride(0)
+
+
+@functools.cache
+def library() -> ctypes.CDLL | str:
+    """The compiled sweep, built if need be; or why there is none. Asked once per process."""
+    try:
+        return find_or_build()
+    except (OSError, RuntimeError, ImportError) as error:
+        return str(error)
+
+
+def find_or_build() -> ctypes.CDLL:
+    """The compiled sweep from the cache, or else built and put there.
+
+    Raises:
+        RuntimeError, OSError, ImportError: no compiler, or the build failed, or its result does not load.
+    """
+    flags, macros = target()
+    parts = (SOURCE.read_bytes(), macros, repr(flags).encode(), torch.__version__.encode())
+    key = _digest(b"".join(hashlib.sha256(part).digest() for part in parts))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pcalm"
+    for built in cache.glob(f"sweep-{key}-*.so"):
+        with contextlib.suppress(OSError):
+            if built.stem.endswith(_digest(built.read_bytes())):
+                return ctypes.CDLL(str(built))
+            built.unlink()
+    with _workspace(cache) as workspace:
+        built = compile_sweep(flags, workspace)
+        with contextlib.suppress(OSError):  # a cache that cannot be written: this process uses what it built
+            built = built.replace(cache / f"sweep-{key}-{_digest(built.read_bytes())}.so")
+        return ctypes.CDLL(str(built))
+
+
+def target() -> tuple[list[str], bytes]:
+    """The flags for this machine's own CPU, and the compiler's predefined macros under them."""
+    if sys.platform == "win32":
+        raise RuntimeError("it needs GCC or Clang, for their vector extensions")
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    for native in (["-march=native"], ["-mcpu=native"], []):
+        command = [*compiler, *native, "-dM", "-E", "-x", "c++", os.devnull]
+        try:
+            macros = subprocess.run(command, capture_output=True, check=True).stdout
+        except OSError as error:
+            reason = f"no C++ compiler: {compiler[0]!r} does not run ({error.strerror}); install g++ or set CXX"
+            raise RuntimeError(reason) from error
+        except subprocess.CalledProcessError:
+            continue
+        return ["-O3", *native], macros
+    raise RuntimeError(f"{shlex.join(compiler)!r} is no working C++ compiler; set CXX to g++ or clang++")
+
+
+def compile_sweep(flags: list[str], directory: Path) -> Path:
+    """Builds the shared library in an empty directory; without OpenMP, on one thread, where the compiler has none.
+
+    Raises:
+        RuntimeError: the build failed; with the compiler's first complaint.
+    """
+    from torch.utils import cpp_extension  # slow to import, and needed for this alone
+
+    for openmp in (["-fopenmp"], []):
+        place = directory / f"build{len(openmp)}"
+        place.mkdir()
+        try:
+            with _ninja_on_path():
+                cpp_extension.load(
+                    "sweep",
+                    str(SOURCE),
+                    extra_cflags=[*flags, *openmp],
+                    extra_ldflags=openmp,
+                    build_directory=str(place),
+                    is_python_module=False,
+                )
+        except (RuntimeError, OSError) as error:
+            lines = str(error).splitlines()
+            failure = next((line for line in lines[1:] if "error" in line.lower()), lines[0])
+        else:
+            return next(place.glob("*.so"))
+    raise RuntimeError(f"the build of {SOURCE.name} failed: {failure}")
+
+
+@contextlib.contextmanager
+def _workspace(cache: Path) -> Iterator[Path]:
+    """A private directory inside the cache, or, where that cannot be written, among the system's temporary files."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        made = tempfile.TemporaryDirectory(dir=cache, ignore_cleanup_errors=True)
+    except OSError:
+        made = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with made as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _ninja_on_path() -> Iterator[None]:
+    """Lets torch find the `ninja` of this environment, activated or not."""
+    before = os.environ.get("PATH", "")
+    with contextlib.suppress(ImportError):
+        import ninja
+
+        os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
