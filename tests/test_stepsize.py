@@ -13,8 +13,10 @@ import pcalm
 from pcalm.dynamics import State
 from pcalm.methods import PC, PCALM
 from pcalm.network import ResidualMLP
-from pcalm.stepsize import POWER_ITERATIONS, largest_eigenvalue, stability_margin
+from pcalm.stepsize import largest_eigenvalue, stability_margin
 from tests.conftest import draw, rounding
+
+POWER_ITERATIONS = 64
 
 
 def dense_hessian(net: ResidualMLP, x: Tensor, rho: float) -> Tensor:
