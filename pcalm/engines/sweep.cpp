@@ -172,6 +172,8 @@ template <class T> struct Sweep {
     const int64_t tiles = (p.batch + TILE - 1) / TILE, block = N * TILE, layer = tiles * block;
     const int64_t padded = (N + TILE - 1) / TILE * TILE;  // N for arrays whose rows are read in whole tiles
     const T s_in = p.scale_in, s = p.scale, s_out = p.scale_out, rho = p.penalty, alpha = p.dual_step, kappa = p.anchor;
+    // From the feed-forward start only the top t layers can move in t iterations: below, c = 0 and λ = 0.
+    int64_t unmoved(int64_t t) const { return p.start_z ? 0 : std::max<int64_t>(0, hidden - t); }
     T* q_in = nullptr;  // q_1 at the end, [R][tiles][N][TILE]
 
     explicit Sweep(const Task& task) : p(task) {}
@@ -232,8 +234,7 @@ template <class T> struct Sweep {
         for (int64_t t = 0; t < p.iterations; t++) {
             // The dual step of the previous iteration: the residuals after its primal step are those before this one.
             const bool dual = alpha != 0 && t > 0 && t % p.inner_steps == 0;
-            // From the feed-forward start only the top t + 1 layers can move in iteration t: below, c = 0 and λ = 0.
-            const int64_t lowest = p.start_z ? 0 : std::max<int64_t>(0, hidden - 1 - t);
+            const int64_t lowest = unmoved(t + 1);
             if (lowest == 0) credit(z(r, 0, tile), pred, lam(r, 0, tile), dual, q);
             else std::memset(q, 0, block * sizeof(T));
             for (int64_t l = lowest; l + 1 < hidden; l++) {
@@ -323,6 +324,11 @@ template <class T> struct Sweep {
     // after those PANEL columns of W_1's at a time.
     template <Activation A> void gradient(int64_t r, int64_t piece, T* scratch) const {
         T *f = scratch, *right = f + block, *q = right + TILE * padded, *y = q + std::max(N, C) * TILE;
+        T* g_hidden = (T*)p.g + (r * (hidden - 1) + piece) * N * N;
+        if (p.iterations > 0 && piece + 1 < unmoved(p.iterations)) {
+            std::memset(g_hidden, 0, N * N * sizeof(T));
+            return;
+        }
         for (int64_t tile = 0; tile < tiles; tile++) {
             if (piece < hidden) {
                 activate<A>(z(r, piece, tile), f, N);
@@ -330,7 +336,7 @@ template <class T> struct Sweep {
             }
             if (piece < hidden - 1) {
                 residual(r, piece, tile, f, p.dual_after, q);
-                outer(q, N, right, padded, N, tile, -s / p.batch, (T*)p.g + (r * (hidden - 1) + piece) * N * N, N);
+                outer(q, N, right, padded, N, tile, -s / p.batch, g_hidden, N);
             } else if (piece == hidden - 1) {
                 pack((const T*)p.y + r * p.y_stride + tile * TILE * C, C, samples(tile), C, y);
                 error(r, f, y, q);

@@ -174,7 +174,7 @@ def compile_sweep(flags: list[str], directory: Path) -> Path:
                     build_directory=str(place),
                     is_python_module=False,
                 )
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             lines = str(error).splitlines()
             failure = next((line for line in lines[1:] if "error" in line.lower()), lines[0])
         else:
