@@ -22,7 +22,7 @@ from pcalm.methods import Method
 from pcalm.network import ResidualMLP
 
 # name: module of this package
-MODULES = {"reference": "reference", "cpu": "sweep", "torch": "stacked"}
+MODULES = {"reference": "reference", "cpu": "sweep", "torch": "stacked", "triton": "sweep_triton"}
 
 
 class Solution(NamedTuple):
