@@ -11,9 +11,8 @@ from torch import Tensor
 
 import pcalm
 from benchmarks.gate import disagreement
-from pcalm import engines
 from pcalm.dynamics import State
-from pcalm.engines import Solution, stacked, sweep
+from pcalm.engines import Solution, _say_once, resolve, stacked, sweep
 from pcalm.methods import BP, PC, PCALM, Method
 from pcalm.network import ACTIVATIONS, ResidualMLP
 from tests.engine_cases import METHODS, problem, without_multipliers
@@ -141,9 +140,9 @@ def test_auto_falls_back_to_it_and_says_why_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sweep, "unavailable", lambda device, dtype: "no compiler (test)")
-    engines._say_once.cache_clear()
+    _say_once.cache_clear()
     net = ResidualMLP(3, 2, 2, 2)
-    assert [engines.resolve("auto", net) for _ in range(2)] == [stacked, stacked]
+    assert [resolve("auto", net) for _ in range(2)] == [stacked, stacked]
     assert [record.message for record in caplog.records] == [
         "engine 'cpu' is not available, so engine 'torch' is used, which is slower: no compiler (test)"
     ]
