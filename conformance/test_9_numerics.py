@@ -1,0 +1,167 @@
+"""Chapter 9, numerics: independence of samples and calls, precision, and sizes at which fast code goes wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from conformance import oracle
+from conformance.checking import Check, covers, gap, gradient_scale, tolerance
+from conformance.problems import Recipe, cases, levels, product
+from conformance.protocol import Problem
+from conformance.test_1_model import ACTIVATIONS, SHAPES
+from conformance.test_3_dynamics import SETTINGS
+
+METHODS = (
+    {"method": "bp"},
+    {"method": "pc", "steps": 6},
+    {"method": "pcalm", "steps": 6},
+    {"method": "pcalm", "steps": 6, "start": "random", "credit": "after"},
+    {"method": "pcalm", "steps": 6, "penalty": 0.2, "dual_step": 3.0, "anchor": 0.4},
+)
+SAMPLE = Recipe(depth=6, width=5, input_dim=7, output_dim=3)
+
+
+def rows(problem: Problem, chosen: np.ndarray) -> Problem:
+    """The problem with only those samples, in that order."""
+    return dataclasses.replace(
+        problem,
+        inputs=problem.inputs[chosen],
+        targets=problem.targets[chosen],
+        initial=None if problem.initial is None else tuple(part[:, chosen] for part in problem.initial),  # type: ignore[arg-type]
+    )
+
+
+@covers("NUM-1", cases(product(SHAPES[1:], METHODS, activation=("tanh", "relu"), batch=(19,))))
+def test_samples_do_not_interact(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    whole = check.solve(case)
+    size = max(float(np.abs(whole.activities).max()), float(np.abs(whole.multipliers).max()))
+    bound = 2 * tolerance(problem)
+    for chosen in (np.array([0]), np.array([18]), np.arange(18, -1, -1), np.arange(7)):
+        part = check.solve(rows(problem, chosen))
+        what = f"samples {chosen.tolist()} of 19"
+        moved = gap(part.activities, whole.activities[:, chosen]) / size
+        check.at_most(f"difference of activities, {what}", moved, bound, case)
+        check.at_most(
+            f"difference of multipliers, {what}",
+            gap(part.multipliers, whole.multipliers[:, chosen]) / size,
+            bound,
+            case,
+        )
+
+
+@covers("NUM-2", cases(product(SHAPES[1:2], METHODS, activation=ACTIVATIONS)))
+def test_calls_do_not_interact(check: Check, case: Recipe) -> None:
+    first = check.solve(case)
+    others = [
+        case.but(seed=1),
+        case.but(batch=case.batch + 3),
+        case.but(method="pcalm", steps=4, dual_step=0.5, start="feedforward"),
+        case.but(depth=case.depth + 2, width=case.width + 1),
+        case.but(activation="tanh" if case.activation != "tanh" else "relu"),
+    ]
+    for other in others:
+        check.solve(other)
+        again = check.solve(case)
+        moved = max(gap(again.activities, first.activities), gap(again.multipliers, first.multipliers))
+        moved = max(moved, *(gap(a, b) for a, b in zip(again.gradients, first.gradients, strict=True)))
+        check.at_most(f"difference after a call with {other}", moved, 0, case)
+
+
+@covers("NUM-3", cases(product(SHAPES[:2], METHODS, activation=ACTIVATIONS)))
+def test_arguments_keep_their_values(check: Check, case: Recipe) -> None:
+    check.solve(case)
+    written = [*check.subject.modified]
+    check.solve(case.but(seed=1))
+    written += check.subject.modified
+    check.at_most(f"arrays written to ({'; '.join(written) or 'none'})", len(written), 0, case)
+
+
+@covers(
+    "NUM-4",
+    cases(
+        product(SHAPES, activation=ACTIVATIONS, settings=({"method": "bp"}, *SETTINGS), dtype=("float32",)), quick=24
+    ),
+)
+def test_single_precision(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case)
+
+
+@covers("NUM-5", cases(product(SHAPES, METHODS, activation=("linear", "relu"))))
+def test_homogeneity(check: Check, case: Recipe) -> None:
+    problem, one = case.problem(), check.solve(case)
+    bound = 2 * tolerance(problem)
+    size = max(float(np.abs(one.activities).max()), float(np.abs(one.multipliers).max()))
+    for factor in (2.0**-10, 2.0**10):
+        scaled = dataclasses.replace(
+            problem,
+            inputs=problem.inputs * problem.inputs.dtype.type(factor),
+            targets=problem.targets * problem.targets.dtype.type(factor),
+            initial=None
+            if problem.initial is None
+            else tuple(part * part.dtype.type(factor) for part in problem.initial),  # type: ignore[arg-type]
+        )
+        two = check.solve(scaled)
+        for what, mine, right in (
+            ("activities", two.activities, one.activities),
+            ("multipliers", two.multipliers, one.multipliers),
+        ):
+            check.at_most(f"difference of {what} at {factor:g}", gap(mine / factor, right) / size, bound, case)
+        for layer, (mine, right) in enumerate(zip(two.gradients, one.gradients, strict=True), 1):
+            figure = gap(mine / factor**2, right) / gradient_scale(problem, one, layer)
+            check.at_most(f"difference of G_{layer} at {factor:g}", figure, bound, case)
+
+
+RAGGED = (
+    *({"width": width, "batch": 5} for width in (1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 65, 100)),
+    *({"width": 6, "batch": batch} for batch in (1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 100)),
+    {"width": 17, "batch": 17, "output_dim": 1},
+    {"width": 33, "batch": 33, "output_dim": 11, "input_dim": 129},
+)
+
+
+@covers(
+    "NUM-6",
+    cases(
+        product(
+            RAGGED, depth=(5,), activation=("relu", "tanh"), method=("bp", "pcalm"), steps=(6,), dtype=(None, "float32")
+        ),
+        quick=60,
+    ),
+)
+def test_ragged_sizes(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case)
+
+
+@covers(
+    "NUM-7",
+    levels(
+        [Recipe(depth=200, width=3, activation=a, method=m, steps=5) for a in ("tanh", "relu") for m in ("bp", "pcalm")]
+        + [Recipe(depth=4, width=6, batch=1000, activation="relu", method="pcalm", steps=5)],
+        [Recipe(depth=130, width=9, activation="tanh", method="pcalm", steps=150)],
+        [Recipe(depth=1000, width=4, activation="tanh", method="pcalm", steps=20)],
+    ),
+)
+def test_great_sizes(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case)
+
+
+@covers(
+    "NUM-8",
+    levels(
+        [SAMPLE.but(activation="linear", budget=40)],
+        [
+            SAMPLE.but(activation="linear", budget=40, anchor=0.2),
+            SAMPLE.but(activation="tanh", budget=100, anchor=0.5, penalty=0.5),
+        ],
+        [SAMPLE.but(activation="linear", budget=400)],
+    ),
+)
+def test_long_budgets(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case)
