@@ -39,7 +39,11 @@ class BrokenImplementation(Nonconformity):
 
 
 class Unsupported(Exception):
-    """The implementation says that it does not support any of the problems of a requirement."""
+    """The implementation says that it does not support the problem (or, for a whole requirement, any of its problems)."""
+
+
+class NotRun(Exception):
+    """A requirement was not tested, for a reason that is not the implementation's: level, depth, precision, or missing data."""
 
 
 class Subject(Protocol):
@@ -139,7 +143,6 @@ class Check:
         except Exception as error:
             raise BrokenImplementation(f"supports() raised {type(error).__name__}: {error}", recipe=recipe) from error
         if not supported:
-            self.left_out += 1
             raise Unsupported
         try:
             found = self.subject.solve(problem)
@@ -305,21 +308,30 @@ class RequirementTest:
     cases: Callable[[str], Sequence[Any]]
 
     def run(self, check: Check) -> None:
-        """All cases in order, smallest first; a case that is unsupported is left out, and Unsupported raised if all are."""
-        done = 0
+        """All cases in order, smallest first.
+
+        Raises:
+            Nonconformity: at the first case that does not hold.
+            Unsupported: the implementation supports none of the cases.
+            NotRun: there was no case to run, at this level, depth and precision.
+        """
+        done, unsupported, reason = 0, 0, f"it has no case at the level {check.level}"
         for case in self.cases(check.level):
             if check.max_depth is not None and depth_of(case) > check.max_depth:
-                check.left_out += 1
+                reason = f"its cases are deeper than {check.max_depth}"
                 continue
             if isinstance(case, Recipe) and case.dtype is None:
                 case = case.but(dtype=check.dtype)
             try:
                 self.function(check, case)
+                done += 1
             except Unsupported:
-                continue
-            done += 1
+                unsupported += 1
+            except NotRun as error:
+                reason = str(error)
+        check.left_out = unsupported
         if not done:
-            raise Unsupported
+            raise Unsupported if unsupported else NotRun(reason)
 
 
 TESTS: dict[str, RequirementTest] = {}

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance import oracle
-from conformance.checking import Check, Unsupported, covers, tolerance
+from conformance.checking import Check, NotRun, covers, tolerance
 from conformance.maps import affine_map, constraint_matrix, flat, spectral_radius
-from conformance.problems import Recipe, cases, levels, product
+from conformance.problems import Recipe, cases, levels
 from conformance.test_4_linear import probed, wide
 
 FREE = Recipe(activation="linear", readout="zero", input_dim=4, output_dim=2, batch=1, step_size=None)
@@ -48,6 +48,8 @@ def test_modulus_of_complex_pairs(check: Check, case: Recipe) -> None:
     moduli = np.sqrt(np.maximum(0, 1 - problem.step_size * problem.penalty * sigma**2))
     eigenvalues, vectors = np.linalg.eig(matrix)
     bound = float(np.linalg.cond(vectors)) * len(matrix) * tolerance(problem)
+    if bound > 0.1:
+        raise NotRun(f"eigenvalues of this map are resolved to {bound:.1g} only, in {check.dtype}")
     pairs = eigenvalues[np.abs(eigenvalues.imag) > bound]
     discriminant = (2 - problem.step_size * sigma**2 * (problem.penalty + problem.dual_step)) ** 2 - 4 * moduli**2
     check.at_most("missing complex pairs", abs(int((discriminant < -bound).sum()) - len(pairs) / 2), 0, case)
@@ -106,7 +108,7 @@ def test_pc_is_the_heat_kernel(check: Check, case: Recipe) -> None:
 )
 def test_pcalm_is_a_damped_wave(check: Check, case: Recipe) -> None:
     if check.dtype == "float32":
-        raise Unsupported  # the decay per iteration is of the order of float32's rounding
+        raise NotRun("the decay per iteration is of the order of float32's rounding")
     problem = case.problem()
     eta, rho, alpha = problem.step_size, problem.penalty, problem.dual_step
     for mode in range(1, WAVES + 1):
