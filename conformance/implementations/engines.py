@@ -10,7 +10,7 @@ from torch import Tensor
 
 import pcalm
 from conformance.protocol import Problem, Solution
-from pcalm.engines import reasons
+from pcalm.engines import load
 from pcalm.methods import Method
 
 
@@ -50,7 +50,12 @@ class Engine:
         return self.engine + packed + ("" if self.device == "cpu" else f"-{self.device}")
 
     def supports(self, problem: Problem) -> bool:
-        return reasons(torch.device(self.device), getattr(torch, problem.dtype))[self.engine] is None
+        engine = load(self.engine)
+        if engine.unavailable(torch.device(self.device), getattr(torch, problem.dtype)) is not None:
+            return False
+        too_large = getattr(engine, "too_large", None)  # triton's, whose blocks must fit the device
+        weights = [torch.from_numpy(weight) for weight in problem.weights]
+        return too_large is None or too_large(pcalm.ResidualMLP.from_weights(weights)) is None
 
     def solve(self, problem: Problem) -> Solution:
         mine, total = self.replicas - 1, self.replicas
