@@ -1,4 +1,5 @@
-"""What a requirement's test works with: solve a problem on the implementation under test, and hold a figure against a bound.
+"""What a requirement's test works with: solve a problem on the implementation under test, and hold a figure against a
+bound.
 
 @covers("DYN-1", cases)
 def test_dyn_1(check, case):
@@ -39,11 +40,13 @@ class BrokenImplementation(Nonconformity):
 
 
 class Unsupported(Exception):
-    """The implementation says that it does not support the problem (or, for a whole requirement, any of its problems)."""
+    """The implementation says that it does not support the problem (or, for a whole requirement, any of its
+    problems)."""
 
 
 class NotRun(Exception):
-    """A requirement was not tested, for a reason that is not the implementation's: level, depth, precision, or missing data."""
+    """A requirement was not tested, for a reason that is not the implementation's: level, depth, precision, or
+    missing data."""
 
 
 class Subject(Protocol):
@@ -176,7 +179,8 @@ class Check:
             raise Nonconformity(measurement.what, measurement.figure, bound, recipe)
 
     def same(self, found: Solution, truth: Solution, problem: Problem, recipe: Recipe, parts: str = "zlg") -> None:
-        """Activities ("z"), multipliers ("l") and gradients ("g") equal to the truth up to the rounding of `tolerance`."""
+        """Activities ("z"), multipliers ("l") and gradients ("g") equal to the truth up to the rounding of
+        `tolerance`."""
         bound = tolerance(problem)
         scale = max(float(np.abs(truth.activities).max()), float(np.abs(truth.multipliers).max()), 1e-300)
         if "z" in parts:
@@ -201,27 +205,28 @@ def gap(a: np.ndarray, b: np.ndarray) -> float:
 def tolerance(problem: Problem) -> float:
     """How far a right implementation may be from the exact solution, relative to the largest |z|, |λ|.
 
-    First order in ε of the dtype. A dot product of length n rounds by at most n·ε of its terms' size. The feed-forward pass
-    commits D·ε at the first layer and (N + 4)·ε at each of the others; one primal step contains two products of length N, one
-    of length C at the top, and 8 elementwise operations; one dual step repeats the residual. Inside the stable region an error
-    is carried on without growth (spectral radius below 1), the penalty and dual step scale what they multiply, and the sum over
-    the batch adds B·ε to the weight gradients.
+    First order in ε of the dtype. A dot product of length n rounds by at most n·ε of its terms' size. The
+    feed-forward pass commits D·ε at the first layer and (N + 4)·ε at each of the others; one primal step contains two
+    products of length N, one of length C at the top, and 8 elementwise operations; one dual step repeats the
+    residual. Inside the stable region an error is carried on without growth (spectral radius below 1), the penalty
+    and dual step scale what they multiply, and the sum over the batch adds B·ε to the weight gradients.
 
     Infinite where rounding decides on which side of relu's kink a unit is: there is no one right answer then.
     """
-    epsilon = float(np.finfo(problem.dtype).eps)
-    if problem.dtype == "float32" and problem.activation == "relu" and distance_to_kink(problem) < 32 * epsilon:
+    unit = epsilon(problem.dtype)
+    if problem.dtype == "float32" and problem.activation == "relu" and distance_to_kink(problem) < 32 * unit:
         return math.inf
     batch, inputs = problem.inputs.shape
     width, outputs, depth = problem.weights[0].shape[0], problem.weights[-1].shape[0], len(problem.weights)
     start = inputs + (depth - 1) * (width + 4)
     iterations = 0 if problem.method == "bp" else problem.steps * problem.inner_steps
     per_iteration = (2 * width + outputs + 8) * max(1.0, problem.penalty, problem.dual_step)
-    return epsilon * (start + iterations * per_iteration + batch)
+    return unit * (start + iterations * per_iteration + batch)
 
 
 def distance_to_kink(problem: Problem) -> float:
-    """The smallest |z| of any unit on the oracle's way, relative to the largest; exact zeros do not count, they stay."""
+    """The smallest |z| of any unit on the oracle's way, relative to the largest; exact zeros do not count, they
+    stay."""
     closest = math.inf
 
     def watch(z: oracle.Layers) -> None:
@@ -271,6 +276,19 @@ def defects(found: Any, problem: Problem) -> Iterable[str]:
             yield f"{name} must be finite, got {int((~np.isfinite(array)).sum())} NaN or infinite values"
 
 
+def epsilon(dtype: str) -> float:
+    """The dtype's machine epsilon."""
+    return float(np.finfo(dtype).eps)
+
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def mapped(initial: Pair | None, change: Callable[[np.ndarray], np.ndarray]) -> Pair | None:
+    """The initial state with both its parts changed."""
+    return None if initial is None else (change(initial[0]), change(initial[1]))
+
+
 def copied(problem: Problem) -> Problem:
     """The problem with its own copies of all arrays."""
     return dataclasses.replace(
@@ -278,7 +296,7 @@ def copied(problem: Problem) -> Problem:
         weights=[weight.copy() for weight in problem.weights],
         inputs=problem.inputs.copy(),
         targets=problem.targets.copy(),
-        initial=None if problem.initial is None else (problem.initial[0].copy(), problem.initial[1].copy()),
+        initial=mapped(problem.initial, np.copy),
     )
 
 

@@ -1,4 +1,5 @@
-"""The suite as pytest runs it: options, one item per requirement and implementation, records, summary and exit status."""
+"""The suite as pytest runs it: options, one item per requirement and implementation, records, summary and exit
+status."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -203,20 +204,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def check(request: pytest.FixtureRequest) -> Iterator[Check]:
+def check(request: pytest.FixtureRequest) -> Check:
     run = request.config.stash[STASH]
     requirement = REQUIREMENTS[request.function.requirement]
     try:
         subject = run.subject(request.param)
     except CannotLoad as error:
         pytest.fail(str(error), pytrace=False)
-    yield Check(subject, requirement, run.level, run.dtype, run.max_depth)
+    return Check(subject, requirement, run.level, run.dtype, run.max_depth)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     """Runs a requirement's test and makes its record."""
-    check: Check = pyfuncitem.funcargs["check"]
+    check = cast(Check, pyfuncitem.funcargs["check"])
     run = pyfuncitem.config.stash[STASH]
     record = Record(check.requirement.id, check.subject.name, "error")
     started = time.perf_counter()
@@ -255,7 +256,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
 def pytest_runtest_logreport(report: pytest.TestReport) -> Iterator[None]:
     yield
     if report.when == "call" and CONTROLLER:
-        CONTROLLER[0].records += [Record(**value) for key, value in report.user_properties if key == "conformance"]
+        CONTROLLER[0].records += [
+            Record(**cast(dict[str, Any], value)) for key, value in report.user_properties if key == "conformance"
+        ]
 
 
 # The run whose records are collected: reports arrive without their configuration.

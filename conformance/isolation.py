@@ -1,7 +1,10 @@
-"""An implementation under test in a process of its own, so that it may hang, crash or eat memory without taking the suite along.
+"""An implementation under test in a process of its own, so that it may hang, crash or eat memory without taking the
+suite along.
 
-The parent sends a problem and waits: for the answer, for the time limit, for the resident size to pass the memory limit, or
-for the process to end. Whatever happened becomes a sentence in a BrokenImplementation, and the next problem gets a fresh process.
+The parent sends a problem and waits: for the answer, for the time limit, for the resident size to pass the memory
+limit, or
+for the process to end. Whatever happened becomes a sentence in a BrokenImplementation, and the next problem gets a
+fresh process.
 """
 
 from __future__ import annotations
@@ -82,11 +85,11 @@ def serve(connection: Connection, spec: str, device: str) -> None:
 
 
 def plain(found: Any) -> Any:
-    """The solution as NumPy arrays only, so that it can be sent whatever it was; what cannot be converted stays missing."""
-    names = ("activities", "multipliers")
-    if not all(hasattr(found, name) for name in (*names, "gradients")):
+    """The solution as NumPy arrays only, so that it can be sent whatever it was; what cannot be converted stays
+    missing."""
+    if not all(hasattr(found, name) for name in ("activities", "multipliers", "gradients")):
         return None
-    return Solution(*(np.asarray(getattr(found, name)) for name in names), [np.asarray(g) for g in found.gradients])
+    return Solution(np.asarray(found.activities), np.asarray(found.multipliers), list(map(np.asarray, found.gradients)))
 
 
 class Isolated:

@@ -1,6 +1,7 @@
 """Linear networks: the iteration as an affine map (z, λ) → M (z, λ) + b, read off any implementation.
 
-Samples do not interact, so one call with the zero vector and all basis vectors of (z, λ) in the batch gives b and M's columns.
+Samples do not interact, so one call with the zero vector and all basis vectors of (z, λ) in the batch gives b and M's
+columns.
 """
 
 from __future__ import annotations

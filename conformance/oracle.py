@@ -1,7 +1,7 @@
 """The oracle: PC-ALM, PC and BP in float64 NumPy, written layer by layer straight from the equations.
 
-It shares no code with any implementation under test, is slow, and is itself tested against finite differences of the energy.
-Index l of the lists below is layer l of the equations; index 0 is unused (or the input).
+It shares no code with any implementation under test, is slow, and is itself tested against finite differences of the
+energy. Index l of the lists below is layer l of the equations; index 0 is unused (or the input).
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from conformance.protocol import Problem, Solution
 
 Layers = list[np.ndarray]
 
-PHI = {"linear": lambda z: z, "tanh": np.tanh, "relu": lambda z: np.maximum(z, 0.0)}
-DPHI = {
+Map = Callable[[np.ndarray], np.ndarray]
+
+PHI: dict[str, Map] = {"linear": lambda z: z, "tanh": np.tanh, "relu": lambda z: np.maximum(z, 0.0)}
+DPHI: dict[str, Map] = {
     "linear": np.ones_like,
     "tanh": lambda z: 1.0 - np.tanh(z) ** 2,
     "relu": lambda z: (z > 0.0).astype(float),
@@ -67,10 +69,8 @@ class Network:
 
     def energy_gradient(self, z: Layers, lam: Layers, rho: float, kappa: float = 0.0) -> Layers:
         q = self.credit(z, lam, rho)
-        gradient = [np.empty(0)]
-        for layer in range(1, self.L - 1):
-            gradient.append(q[layer] - self.send_down(layer, q[layer + 1], z))
-        gradient.append(q[self.L - 1] + self.loss_gradient(z))
+        below = [q[layer] - self.send_down(layer, q[layer + 1], z) for layer in range(1, self.L - 1)]
+        gradient = [np.empty(0), *below, q[self.L - 1] + self.loss_gradient(z)]
         if kappa:
             anchor = self.feedforward()
             for layer in range(1, self.L):
@@ -96,11 +96,9 @@ class Network:
 
     def weight_gradients(self, q: Layers, z: Layers) -> Layers:
         B = self.x.shape[0]
-        gradients = [-self.s[1] * q[1].T @ self.x / B]
-        for layer in range(2, self.L):
-            gradients.append(-self.s[layer] * q[layer].T @ self.phi(z[layer - 1]) / B)
-        gradients.append(self.s[self.L] * self.output_error(z).T @ self.phi(z[self.L - 1]) / B)
-        return gradients
+        hidden = [-self.s[layer] * q[layer].T @ self.phi(z[layer - 1]) / B for layer in range(2, self.L)]
+        last = self.s[self.L] * self.output_error(z).T @ self.phi(z[self.L - 1]) / B
+        return [-self.s[1] * q[1].T @ self.x / B, *hidden, last]
 
 
 def stack(layers: Layers) -> np.ndarray:

@@ -31,10 +31,10 @@ class Recipe:
             rescaled to its norm), or "zero" (a chain of skip connections).
         input_weight: "gaussian" or "zero", how W_1 is made.
         readout: "gaussian" or "zero", how W_L is made.
-        data: "gaussian" (targets too), or "digits" or "fashion-mnist" (the first training images, one-hot targets; 64 or 784
-            inputs and 10 outputs whatever input_dim and output_dim say).
-        start: "feedforward" (None), "random" (feed-forward plus N(0, 1) on both parts; on the activities alone for "pc"), or
-            "kkt" (feed-forward states and λ = −δ, BP's adjoint).
+        data: "gaussian" (targets too), or "digits" or "fashion-mnist" (the first training images, one-hot targets; 64
+            or 784 inputs and 10 outputs whatever input_dim and output_dim say).
+        start: "feedforward" (None), "random" (feed-forward plus N(0, 1) on both parts; on the activities alone for
+            "pc"), or "kkt" (feed-forward states and λ = −δ, BP's adjoint).
         step_size: η, or None for the rule 1/λ_max.
         anchor_per_depth: κ·L, added to `anchor`.
         budget: T/L; when given, T = round(budget · L).

@@ -13,7 +13,8 @@ An adapter is any object with a `name` and `solve(problem) -> solution`, and opt
 
     pytest conformance --implementation my_package.adapter:impl
 
-The model and the equations are in conformance/README.md. Shapes: L weight matrices, N hidden units, D inputs, C outputs, B samples.
+The model and the equations are in conformance/README.md. Shapes: L weight matrices, N hidden units, D inputs, C
+outputs, B samples.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class Solution:
 
 @runtime_checkable
 class Implementation(Protocol):
-    """What is under test. `supports(problem) -> bool` may be added to say what it cannot do; the default is everything."""
+    """What is under test. `supports(problem) -> bool` may be added to say what it cannot do; the default is
+    everything."""
 
     name: str
 

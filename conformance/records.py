@@ -8,7 +8,7 @@ The JSON of --report (schema 1):
 with one record per requirement and implementation:
 
     requirement, chapter, claim, implementation
-    verdict      "passed", "failed", "unsupported", "not run", "error" (of the suite), "xfailed" or "xpassed" (with --xfails)
+    verdict      "passed", "failed", "unsupported", "not run", "error" (the suite's); with --xfails "xfailed", "xpassed"
     what, figure, relation, bound    the measurement closest to (or beyond) its bound; null where nothing was measured
     bound_origin                     where the bound comes from
     cases        problems solved; left_out: cases that the implementation does not support

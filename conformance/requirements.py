@@ -115,6 +115,7 @@ _LIST = [
         "any method",
         ROUNDING,
         FIRST_ORDER + "; twice, since two runs are compared",
+        builds_on=("MOD-1",),
     ),
     Requirement(
         "MOD-7",
@@ -123,6 +124,7 @@ _LIST = [
         "any method",
         ROUNDING,
         FIRST_ORDER + "; twice, since two runs are compared",
+        builds_on=("MOD-1",),
     ),
     Requirement(
         "MOD-8",
@@ -161,6 +163,7 @@ _LIST = [
         "relative difference ≤ difference",
         "h = 1e-5 leaves h² ≈ 1e-10 of truncation and ε·E/h of rounding, with E of order 10² on these problems",
         {"difference": 1e-6},
+        builds_on=("ENE-2",),
     ),
     Requirement(
         "ENE-4",
@@ -180,6 +183,7 @@ _LIST = [
         "relative difference ≤ difference",
         "h = 1e-5, as ENE-3",
         {"difference": 1e-6},
+        builds_on=("ENE-4",),
     ),
     Requirement(
         "ENE-6",
@@ -197,6 +201,7 @@ _LIST = [
         "pc, linear",
         "rise ≤ tolerance(problem), relative to the first energy",
         FIRST_ORDER,
+        builds_on=("ENE-1",),
     ),
     # --- 3 · primal and dual dynamics -----------------------------------------------------------------------------------------
     Requirement(
@@ -206,7 +211,7 @@ _LIST = [
         "pc or pcalm",
         ROUNDING,
         FIRST_ORDER,
-        builds_on=("MOD-1", "ENE-1", "ENE-2"),
+        builds_on=("MOD-1", "ENE-1", "ENE-2", "ENE-4", "DYN-5", "DYN-6", "DYN-8", "DYN-9"),
         oracle=True,
     ),
     Requirement(
@@ -216,7 +221,7 @@ _LIST = [
         "pc or pcalm, initial",
         ROUNDING,
         FIRST_ORDER,
-        builds_on=("MOD-1", "ENE-1", "ENE-2"),
+        builds_on=("MOD-1", "ENE-1", "ENE-2", "ENE-4", "DYN-6", "DYN-8", "DYN-9"),
         oracle=True,
     ),
     Requirement(
@@ -226,6 +231,7 @@ _LIST = [
         "pc and pcalm",
         "difference of states and gradients ≤ tolerance(problem); PC's multipliers exactly 0",
         FIRST_ORDER + "; twice, since two runs are compared",
+        builds_on=("ENE-1", "ENE-2"),
     ),
     Requirement(
         "DYN-4",
@@ -234,7 +240,7 @@ _LIST = [
         "pcalm",
         "error ≤ tolerance(problem)",
         FIRST_ORDER,
-        builds_on=("MOD-1",),
+        builds_on=("MOD-1", "ENE-2", "ENE-4"),
     ),
     Requirement(
         "DYN-5",
@@ -243,7 +249,7 @@ _LIST = [
         "pcalm",
         "error ≤ tolerance(problem)",
         FIRST_ORDER,
-        builds_on=("DYN-4",),
+        builds_on=("DYN-4", "DYN-9"),
     ),
     Requirement(
         "DYN-6",
@@ -252,7 +258,7 @@ _LIST = [
         "pcalm, both credit timings",
         "difference of activities and error of multipliers ≤ tolerance(problem)",
         FIRST_ORDER + "; twice where two runs are compared",
-        builds_on=("MOD-1",),
+        builds_on=("DYN-9",),
     ),
     Requirement(
         "DYN-7",
@@ -261,6 +267,7 @@ _LIST = [
         "pcalm, initial, credit after",
         "difference ≤ tolerance(problem)",
         FIRST_ORDER + "; twice, since two runs are compared",
+        builds_on=("ENE-2", "DYN-9"),
     ),
     Requirement(
         "DYN-8",
@@ -270,6 +277,7 @@ _LIST = [
         "difference ≤ tolerance(problem); with α = 1 the activities differ by effect, relative",
         FIRST_ORDER + "; twice, since two runs are compared; the effect was measured at 0.02 and more",
         {"effect": 1e-3},
+        builds_on=("DYN-3",),
     ),
     Requirement(
         "DYN-9",
@@ -278,7 +286,7 @@ _LIST = [
         "pcalm, initial, credit after",
         "error ≤ tolerance(problem)",
         FIRST_ORDER,
-        builds_on=("MOD-1",),
+        builds_on=("MOD-1", "ENE-2"),
     ),
     Requirement(
         "DYN-10",
@@ -287,7 +295,7 @@ _LIST = [
         "whatever is supported",
         ROUNDING,
         FIRST_ORDER,
-        builds_on=("MOD-1", "MOD-2", "DYN-1", "DYN-2"),
+        builds_on=("MOD-1", "MOD-2", "ENE-4", "DYN-1", "DYN-2"),
         oracle=True,
     ),
     # --- 4 · linear exactness -------------------------------------------------------------------------------------------------
@@ -386,7 +394,7 @@ _LIST = [
         "pcalm, linear, initial, credit after",
         "error of every entry ≤ tolerance(problem)·n",
         "the change of basis adds n products per entry",
-        builds_on=("ENE-2",),
+        builds_on=("ENE-2", "DYN-9"),
     ),
     Requirement(
         "SPC-2",
@@ -423,7 +431,7 @@ _LIST = [
         "pcalm, linear, initial, credit after",
         "relative deviation of frequency ≤ k²(1/24 + η(α/6 + ρ²/(8α) + ρ/2)), of decay ≤ k²(1/12 + ρη/2) plus its fit",
         "next order of σ² = 4 sin²(k/2), of the logarithm and of the arc cosine",
-        builds_on=("ENE-2",),
+        builds_on=("SPC-1",),
     ),
     Requirement(
         "SPC-6",
@@ -514,7 +522,7 @@ _LIST = [
         "movement of the front layer ≥ 10·100·ε·max|z|",
         "the front's amplitude is of order η^t, far above rounding for t ≤ 4",
         {"factor": 1000},
-        builds_on=("MOD-1",),
+        builds_on=("ENE-2", "DYN-9"),
     ),
     Requirement(
         "CRD-3",
@@ -624,6 +632,7 @@ _LIST = [
         "any method",
         "difference ≤ tolerance(problem)",
         FIRST_ORDER + "; twice, since two runs are compared",
+        builds_on=("MOD-1",),
     ),
     Requirement(
         "NUM-2",
@@ -648,6 +657,7 @@ _LIST = [
         "float32",
         ROUNDING,
         FIRST_ORDER,
+        builds_on=("MOD-2", "DYN-1", "DYN-2"),
         oracle=True,
     ),
     Requirement(
@@ -657,6 +667,7 @@ _LIST = [
         "linear or relu",
         "difference ≤ tolerance(problem)",
         FIRST_ORDER + "; exact for the same operations, but another summation order is allowed",
+        builds_on=("MOD-1",),
     ),
     Requirement(
         "NUM-6",
@@ -665,7 +676,7 @@ _LIST = [
         "any method",
         ROUNDING,
         FIRST_ORDER,
-        builds_on=("DYN-1",),
+        builds_on=("MOD-2", "DYN-1"),
         oracle=True,
     ),
     Requirement(
@@ -675,7 +686,7 @@ _LIST = [
         "any method",
         ROUNDING,
         FIRST_ORDER,
-        builds_on=("DYN-1",),
+        builds_on=("MOD-2", "DYN-1"),
         oracle=True,
     ),
     Requirement(

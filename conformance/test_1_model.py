@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from conformance import oracle
-from conformance.checking import Check, covers, gap, gradient_scale, tolerance
+from conformance.checking import Check, covers, gap, gradient_scale, mapped, tolerance
 from conformance.problems import Recipe, cases, product
 
 ACTIVATIONS = ("linear", "tanh", "relu")
@@ -100,11 +100,10 @@ def test_units_have_no_order(check: Check, case: Recipe) -> None:
     problem = case.problem()
     order = np.random.default_rng(2).permutation(case.width)
     first, *hidden, last = problem.weights
-    initial = problem.initial
     permuted = dataclasses.replace(
         problem,
         weights=[first[order], *(w[np.ix_(order, order)] for w in hidden), last[:, order]],
-        initial=None if initial is None else tuple(np.ascontiguousarray(part[..., order]) for part in initial),
+        initial=mapped(problem.initial, lambda part: np.ascontiguousarray(part[..., order])),
     )
     one, two = check.solve(case), check.solve(permuted)
     states = dataclasses.replace(
@@ -133,7 +132,7 @@ def test_gradients_are_batch_means(check: Check, case: Recipe) -> None:
         problem,
         inputs=np.tile(problem.inputs, (2, 1)),
         targets=np.tile(problem.targets, (2, 1)),
-        initial=None if problem.initial is None else tuple(np.tile(part, (1, 2, 1)) for part in problem.initial),
+        initial=mapped(problem.initial, lambda part: np.tile(part, (1, 2, 1))),
     )
     one, two = check.solve(case), check.solve(twice)
     bound = 2 * tolerance(twice)

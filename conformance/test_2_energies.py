@@ -1,4 +1,5 @@
-"""Chapter 2, energies and gradients: one step from arbitrary states, against the oracle and against differences of E."""
+"""Chapter 2, energies and gradients: one step from arbitrary states, against the oracle and against differences of
+E."""
 
 from __future__ import annotations
 

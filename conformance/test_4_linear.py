@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from conformance import oracle
-from conformance.checking import Check, NotRun, covers, gap, gradient_scale, tolerance
+from conformance.checking import Check, NotRun, covers, epsilon, gap, gradient_scale, tolerance
 from conformance.maps import affine_map, flat, spectral_radius
 from conformance.problems import Recipe, backprop, cases, levels, product
 from conformance.protocol import Problem
@@ -72,7 +72,7 @@ MAPS = levels(
 @covers("LIN-3", MAPS)
 def test_contraction(check: Check, case: Recipe) -> None:
     matrix, _ = probed(check, case)
-    margin = 10 * np.finfo(check.dtype).eps * len(matrix)
+    margin = 10 * epsilon(check.dtype) * len(matrix)
     check.at_least("1 − spectral radius", 1 - spectral_radius(matrix), margin, case)
 
 
@@ -87,7 +87,7 @@ def fixed_point(check: Check, case: Recipe) -> np.ndarray:
     system = np.eye(len(matrix)) - matrix
     right = flat(*oracle.kkt(case.but(batch=1).problem()))
     error = float(np.linalg.norm(np.linalg.solve(system, shift) - right) / np.linalg.norm(right))
-    bound = check.requirement.limits["factor"] * np.linalg.cond(system) * np.finfo(check.dtype).eps
+    bound = check.requirement.limits["factor"] * float(np.linalg.cond(system)) * epsilon(check.dtype)
     check.at_most("error of the map's fixed point", error, bound, case)
     return matrix
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance import oracle
-from conformance.checking import Check, NotRun, covers, tolerance
+from conformance.checking import Check, NotRun, covers, epsilon, tolerance
 from conformance.maps import affine_map, constraint_matrix, flat, spectral_radius
 from conformance.problems import Recipe, cases, levels
 from conformance.test_4_linear import probed, wide
@@ -66,8 +66,8 @@ def test_stable_inside_the_bound_only(check: Check, case: Recipe) -> None:
     inside, outside = (
         spectral_radius(probed(check, case.but(step_size=edge * limits[side]))[0]) for side in ("inside", "outside")
     )
-    check.at_most("spectral radius just inside", inside, 1 - np.finfo(check.dtype).eps, case)
-    check.at_least("spectral radius just outside", outside, 1 + np.finfo(check.dtype).eps, case)
+    check.at_most("spectral radius just inside", inside, 1 - epsilon(check.dtype), case)
+    check.at_least("spectral radius just outside", outside, 1 + epsilon(check.dtype), case)
 
 
 CHAIN = FREE.but(blocks="zero", width=1, depth=64, step_size=0.2)

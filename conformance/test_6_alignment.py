@@ -85,7 +85,8 @@ def test_anchored_late(check: Check, case: Recipe) -> None:
 LIMIT = Recipe(input_dim=6, output_dim=3, batch=4, step_size=None, penalty=0.25, dual_step=3.0, anchor_per_depth=4.0)
 
 
-# relu seeds whose feed-forward states keep away from the kink: a unit within the waves' reach of it may chatter for good.
+# relu seeds whose feed-forward states keep away from the kink: a unit within the waves' reach of it may chatter for
+# good.
 SETTLING = [
     LIMIT.but(depth=4, width=3, activation="relu", seed=0),
     LIMIT.but(depth=4, width=3, activation="tanh", seed=0),

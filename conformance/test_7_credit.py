@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from conformance import oracle
-from conformance.checking import Check, covers
+from conformance.checking import Check, covers, epsilon
 from conformance.problems import Recipe, backprop, cases, levels, product
 from conformance.test_1_model import ACTIVATIONS
 from conformance.test_6_alignment import IMAGES, budget
@@ -26,7 +26,7 @@ def movement(check: Check, case: Recipe, steps: int) -> tuple[np.ndarray, np.nda
     rest = check.solve(case.but(method="bp", anchor=0.0))
     found = check.solve(case.but(steps=steps))
     moved = np.abs(found.activities.astype(np.float64) - rest.activities).max(axis=(1, 2))
-    size = float(np.abs(rest.activities).max()) * float(np.finfo(check.dtype).eps)
+    size = float(np.abs(rest.activities).max()) * epsilon(check.dtype)
     return moved / size, np.abs(found.multipliers).max(axis=(1, 2)) / size, size
 
 
@@ -87,7 +87,8 @@ def arrivals(check: Check, case: Recipe, part: float, rounds: int) -> dict[int, 
 
 
 def exponent(first: dict[int, int], nearest: int) -> tuple[float, float]:
-    """(exponent, iterations per layer) of arrival against distance d ≥ nearest, by least squares (on logarithms for the first)."""
+    """(exponent, iterations per layer) of arrival against distance d ≥ nearest, by least squares (on logarithms for
+    the first)."""
     points = sorted((d, t) for d, t in first.items() if d >= nearest)
     d, t = (np.array(values, float) for values in zip(*points, strict=True))
     return float(np.polyfit(np.log(d), np.log(t), 1)[0]), float(np.polyfit(d, t, 1)[0])

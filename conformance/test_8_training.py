@@ -1,4 +1,5 @@
-"""Chapter 8, training: the claims that people read the paper for, with the suite's own optimiser around every implementation."""
+"""Chapter 8, training: the claims that people read the paper for, with the suite's own optimiser around every
+implementation."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from conformance import oracle
-from conformance.checking import Check, covers, gap, gradient_scale, tolerance
+from conformance.checking import Check, covers, gap, gradient_scale, mapped, tolerance
 from conformance.problems import Recipe, cases, levels, product
 from conformance.protocol import Problem
 from conformance.test_1_model import ACTIVATIONS, SHAPES
@@ -29,7 +29,7 @@ def rows(problem: Problem, chosen: np.ndarray) -> Problem:
         problem,
         inputs=problem.inputs[chosen],
         targets=problem.targets[chosen],
-        initial=None if problem.initial is None else tuple(part[:, chosen] for part in problem.initial),  # type: ignore[arg-type]
+        initial=mapped(problem.initial, lambda part: part[:, chosen]),
     )
 
 
@@ -96,13 +96,15 @@ def test_homogeneity(check: Check, case: Recipe) -> None:
     bound = 2 * tolerance(problem)
     size = max(float(np.abs(one.activities).max()), float(np.abs(one.multipliers).max()))
     for factor in (2.0**-10, 2.0**10):
+
+        def scale(part: np.ndarray, factor: float = factor) -> np.ndarray:
+            return part * part.dtype.type(factor)
+
         scaled = dataclasses.replace(
             problem,
-            inputs=problem.inputs * problem.inputs.dtype.type(factor),
-            targets=problem.targets * problem.targets.dtype.type(factor),
-            initial=None
-            if problem.initial is None
-            else tuple(part * part.dtype.type(factor) for part in problem.initial),  # type: ignore[arg-type]
+            inputs=scale(problem.inputs),
+            targets=scale(problem.targets),
+            initial=mapped(problem.initial, scale),
         )
         two = check.solve(scaled)
         for what, mine, right in (

@@ -1,7 +1,7 @@
 """The suite's own training loop, so that every implementation is trained alike: Adam in NumPy around `solve`.
 
-Adam with learning rate lr·√(N/L), β = (0.9, 0.999), ε = 1e-8; batches of 64 in the order default_rng(seed + epoch).permutation(n),
-the last partial batch dropped; weights stay in the problem's dtype.
+Adam with learning rate lr·√(N/L), β = (0.9, 0.999), ε = 1e-8; batches of 64 in the order
+default_rng(seed + epoch).permutation(n), the last partial batch dropped; weights stay in the problem's dtype.
 """
 
 from __future__ import annotations

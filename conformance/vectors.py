@@ -1,4 +1,5 @@
-"""Cosine, relative error and norm ratio of gradients, in float64: NumPy, since the suite must not share code with what it tests."""
+"""Cosine, relative error and norm ratio of gradients, in float64: NumPy, since the suite must not share code with
+what it tests."""
 
 from __future__ import annotations
 

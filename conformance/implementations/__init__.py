@@ -1,1 +1,2 @@
-"""Implementations in several styles, as adapters to the protocol: this project's engines, and examples for other people's."""
+"""Implementations in several styles, as adapters to the protocol: this project's engines, and examples for other
+people's."""

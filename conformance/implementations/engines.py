@@ -1,4 +1,5 @@
-"""This project's engines as implementations under test; `packed` ones solve several problems as replicas of one call."""
+"""This project's engines as implementations under test; `packed` ones solve several problems as replicas of one
+call."""
 
 from __future__ import annotations
 

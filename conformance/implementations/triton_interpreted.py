@@ -1,4 +1,5 @@
-"""The triton engine where there is no GPU: under Triton's interpreter, which is read at import and so needs its own process.
+"""The triton engine where there is no GPU: under Triton's interpreter, which is read at import and so needs its own
+process.
 
 The interpreter takes about a millisecond for what a GPU does in one instruction: only short runs are supported.
 """
