@@ -1,0 +1,168 @@
+"""The main job, behind `make verify`: the paper's claims held against this implementation, and training on real data.
+
+    python -m reports.verify [--output reports/latest]
+
+Prints tables, and leaves conformance.json, training.json and verify.md in the output directory. Exit status 0 when
+every requirement holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from conformance import records
+from pcalm import data
+from pcalm.methods import anchored
+from pcalm.storage import write_json, write_text
+from pcalm.training import TrainingConfig, converged, train_replicas
+
+IMPLEMENTATIONS = ("reference", "cpu", "torch_engine")
+SEEDS = (0, 1, 2)
+NAMES = {"bp": "BP", "pc": "PC", "pcalm": "PC-ALM", "anchored": "anchored PC-ALM"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A network and a data set on which all methods are trained alike, at a budget of 2L."""
+
+    dataset: str
+    depth: int
+    width: int
+    epochs: int
+    lr: float
+
+    @property
+    def title(self) -> str:
+        epochs = "one epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        seeds = ", ".join(map(str, SEEDS))
+        return f"{self.dataset}: N = {self.width}, L = {self.depth}, relu, {epochs}, T = 2L, seeds {seeds}"
+
+
+DIGITS = Cell("digits", 32, 16, 20, 1e-2)
+FASHION = Cell("fashion-mnist", 32, 32, 1, 1e-3)
+# The authors' figures for that cell, seed 0: test accuracy, and gradient cosine to BP after training.
+PAPER = {"bp": (0.787, None), "pc": (0.681, 0.60), "pcalm": (0.778, 0.91)}
+
+
+def conformance(output: Path) -> tuple[dict[str, Any], int]:
+    """The suite's report on this project's implementations, and its exit status."""
+    report = output / "conformance.json"
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "conformance", "-n", "auto", "-q", "--report", str(report)]
+    for name in IMPLEMENTATIONS:
+        command += ["--implementation", f"conformance.implementations.engines:{name}"]
+    status = subprocess.run(command, check=False).returncode
+    if not report.is_file():
+        raise SystemExit(f"the conformance suite left no report (exit status {status}); its output is above")
+    return json.loads(report.read_text(encoding="utf-8")), status
+
+
+def train(cell: Cell) -> list[dict[str, Any]]:
+    """One record per method and seed."""
+    dataset = data.load(cell.dataset)
+    found = []
+    for name in NAMES:
+        method = "pcalm" if name == "anchored" else name
+        settings: dict[str, Any] = anchored(cell.depth) if name == "anchored" else {}
+        configs = [
+            TrainingConfig(
+                cell.dataset, method, cell.depth, cell.width, seed=seed, epochs=cell.epochs, lr=cell.lr, **settings
+            )
+            for seed in SEEDS
+        ]
+        print(f"training {NAMES[name]} on {cell.dataset} ...", flush=True)
+        runs = map(converged, train_replicas(configs, dataset, progress=True))
+        found += [{"name": name, "config": asdict(run.config), "summary": run.summary} for run in runs]
+    return found
+
+
+def training_table(cell: Cell, runs: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    paper = cell == FASHION
+    headers = [
+        "method",
+        *(f"seed {seed}" for seed in SEEDS),
+        "mean",
+        "less than BP",
+        "cosine to BP",
+        "norm ratio",
+        "s a run",
+    ]
+    headers += ["the paper (seed 0)"] * paper
+    exact = mean(runs, "bp", "test_accuracy")
+    rows = []
+    for name, title in NAMES.items():
+        accuracy = [run["summary"]["test_accuracy"] for run in runs if run["name"] == name]
+        middle = mean(runs, name, "test_accuracy")
+        cosine, ratio = mean(runs, name, "gradient_cosine"), mean(runs, name, "gradient_norm_ratio")
+        row = [
+            title,
+            *(f"{100 * each:.1f} %" for each in accuracy),
+            f"{100 * middle:.1f} %",
+            f"{100 * (exact - middle):.1f}",
+        ]
+        row += [f"{cosine:.3f}", f"{ratio:.2f}", f"{mean(runs, name, 'seconds'):.1f}"]
+        if paper:
+            theirs, their_cosine = PAPER.get(name, (None, None))
+            row.append(
+                ""
+                if theirs is None
+                else f"{100 * theirs:.1f} %" + (f", cosine {their_cosine:.2f}" if their_cosine else "")
+            )
+        rows.append(row)
+    return headers, rows
+
+
+def mean(runs: list[dict[str, Any]], name: str, figure: str) -> float:
+    return statistics.fmean(run["summary"][figure] for run in runs if run["name"] == name)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Prove the claims and print the comparison tables.")
+    parser.add_argument("--output", type=Path, default=Path("reports/latest"), help="directory for tables and records")
+    output: Path = parser.parse_args().output
+    output.mkdir(parents=True, exist_ok=True)
+
+    trained = {DIGITS: train(DIGITS)}
+    try:
+        trained[FASHION] = train(FASHION)
+        missing = ""
+    except FileNotFoundError:
+        missing = (
+            "Fashion-MNIST was not found, so its cell was not trained; the README says how to get it "
+            "(on Debian and Ubuntu: apt-get install dataset-fashion-mnist)."
+        )
+    report, status = conformance(output)
+
+    found = [
+        records.Record(**{key: record[key] for key in records.Record.__dataclass_fields__})
+        for record in report["records"]
+    ]
+    reference = [record for record in found if record.implementation == "reference"]
+    sections = [
+        ("Which claims hold: the reference", records.detail_rows(reference), [None, 10, 48, 30, None, None, 20]),
+        ("Conformance: requirements met of those that ran", records.summary_rows(found), None),
+        *((f"Test accuracy, {cell.title}", training_table(cell, runs), None) for cell, runs in trained.items()),
+    ]
+    for title, table, widths in sections:
+        print(f"\n{title}\n{'=' * len(title)}\n\n{records.table(*table, widths=widths)}")
+    text = "\n\n".join(f"## {title}\n\n{records.table(*table, fmt='github')}" for title, table, _ in sections)
+    write_text(output / "verify.md", f"# Verification\n\n{text}\n" + (f"\n{missing}\n" if missing else ""))
+    write_json(output / "training.json", {"schema": 1, "runs": [run for runs in trained.values() for run in runs]})
+    if missing:
+        print(f"\n{missing}")
+    failed = sorted({record.requirement for record in found if record.verdict in records.FAILURES})
+    print(
+        f"\n{'NOT MET: ' + ', '.join(failed) if failed else 'every requirement that ran is met'}; tables in {output}/"
+    )
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
