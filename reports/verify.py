@@ -78,7 +78,7 @@ def train(cell: Cell) -> list[dict[str, Any]]:
             for seed in SEEDS
         ]
         print(f"training {NAMES[name]} on {cell.dataset} ...", flush=True)
-        runs = map(converged, train_replicas(configs, dataset, progress=True))
+        runs = map(converged, train_replicas(configs, dataset, progress=sys.stderr.isatty()))
         found += [{"name": name, "config": asdict(run.config), "summary": run.summary} for run in runs]
     return found
 
