@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help verify test lint format clean
+.PHONY: help verify test lint format catalogue clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -17,7 +17,8 @@ verify: $(INSTALLED) ## check the claims of the paper on this machine, and print
 	$(BIN)/python -m reports.verify
 
 # One thread per worker: the workers' thread pools would fight over the cores. pytest last: its closing line is the verdict.
-test: lint ## lint, then run the tests on all cores
+test: lint ## lint, hold the engines against the quick requirements, then run the tests on all cores
+	OMP_NUM_THREADS=1 $(BIN)/pytest conformance --quick -n auto --maxprocesses 8 -q
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests -n auto --maxprocesses 8
 
 lint: $(INSTALLED) ## check style and types
@@ -28,6 +29,9 @@ lint: $(INSTALLED) ## check style and types
 format: $(INSTALLED) ## put the code into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+catalogue: $(INSTALLED) ## write the requirements into conformance/README.md
+	$(BIN)/python -m conformance.catalogue
 
 clean: ## remove the environment, caches and generated files
 	rm -rf $(VENV) build dist *.egg-info reports/latest .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -79,7 +79,7 @@ class PCALM:
 
 
 def anchored(depth: int) -> dict[str, float]:
-    """Settings ρ = 0.1, α = 3.5, κ = 3/L of PC-ALM that align early: 1.25L steps do what the paper's settings do in 2L."""
+    """ρ = 0.1, α = 3.5, κ = 3/L: PC-ALM settings that align early, in 1.25L steps as the paper's in 2L."""
     return {"penalty": 0.1, "dual_step": 3.5, "anchor": 3 / depth}
 
 
