@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -228,9 +227,11 @@ def _data(recipe: Recipe, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 @functools.lru_cache(maxsize=2)
 def dataset(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Standardised training images [n, D] and labels [n], and those of the test set."""
+    import torch
+
     from pcalm import data
 
-    found = data.load(name, data_dir=os.environ.get("PCALM_CONFORMANCE_DATA"))
+    found = data.load(name, dtype=torch.float64)
     return (
         np.asarray(found.train_inputs, dtype=np.float64),
         np.asarray(found.train_labels),
