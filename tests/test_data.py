@@ -183,6 +183,7 @@ def test_download_continues_where_it_stopped(tmp_path: Path, server: Path) -> No
         (gzip.compress(CONTENTS[data.FILES[0]])[:-9], "is damaged"),
         (b"<html>sign in</html>", "is not mnist's train-images-idx3-ubyte"),
     ],
+    ids=["another file", "damaged", "a web page"],
 )
 def test_a_wrong_download_is_not_kept(tmp_path: Path, server: Path, content: bytes, message: str) -> None:
     (server / "mnist" / f"{data.FILES[0]}.gz").write_bytes(content)
@@ -211,6 +212,7 @@ def test_a_wrong_download_is_not_kept(tmp_path: Path, server: Path, content: byt
         ("train-images-idx3-ubyte", gzip.compress(idx(IMAGES))[:-1], "is damaged"),
         ("train-images-idx3-ubyte", idx(IMAGES * np.uint8(0)), "one grey level only"),
     ],
+    ids=lambda part: part if isinstance(part, str) else "",  # gzip's bytes hold the time: no name for a test
 )
 def test_wrong_files(tmp_path: Path, file: str, content: bytes, message: str) -> None:
     folder = lay(tmp_path / "set", {file: content})
