@@ -79,7 +79,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
         captures.append(device)
         return function
 
-    monkeypatch.setattr(stacked, "_capture", capture)
+    monkeypatch.setattr(stacked, "capture", capture)
     stacked._graph.cache_clear()
     yield captures
     stacked._graph.cache_clear()

@@ -123,7 +123,7 @@ class _Graph:
         initial = State(zeros(*state), zeros(*state)) if kind.from_state else None
         eta = zeros(kind.step_sizes) if kind.step_sizes else None
         self.inputs = [*net.parameters(), x, y, *(initial or ()), *(() if eta is None else (eta,))]
-        self.run = _capture(lambda: eager(net, kind.method, x, y, initial, eta), kind.device)
+        self.run = capture(lambda: eager(net, kind.method, x, y, initial, eta), kind.device)
 
     def solve(self, inputs: list[Tensor]) -> Solution:
         for own, given in zip(self.inputs, inputs, strict=True):
@@ -132,7 +132,7 @@ class _Graph:
         return Solution(State(*(part.clone() for part in state)), Gradients(*(part.clone() for part in gradients)))
 
 
-def _capture(function: Callable[[], Solution], device: torch.device) -> Callable[[], Solution]:
+def capture(function: Callable[[], Solution], device: torch.device) -> Callable[[], Solution]:
     """The function as a CUDA graph: every call of the result repeats its kernels and returns the same tensors."""
     with torch.cuda.device(device):
         # Libraries set themselves up in a first run, which must not be recorded.
