@@ -1,4 +1,4 @@
-"""PC-ALM, PC and BP in JAX: layers stacked, steps in `lax.scan`, derivatives by `jax.grad`; compiled once per shape and budget.
+"""PC-ALM, PC and BP in JAX: layers stacked, steps in `lax.scan`, derivatives by `jax.grad`.
 
 float64 is switched on around each call only, so that importing this module changes nothing for anybody else.
 """

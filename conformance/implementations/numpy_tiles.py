@@ -1,7 +1,7 @@
-"""PC-ALM, PC and BP organised like a fast kernel: a tile of samples goes through all steps in buffers that every call reuses.
+"""PC-ALM, PC and BP organised like a fast kernel: a tile of samples goes through all steps, in buffers that are reused.
 
-Units are padded with zeros to whole vectors. Zero rows and columns of the weights keep the padding at zero, so only the scales
-and what is returned need the true width.
+Units are padded with zeros to whole vectors. Zero rows and columns of the weights keep the padding at zero, so only
+the scales and what is returned need the true width.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class Tile:
             self.multipliers[:, :, :width] = problem.initial[1][:, tile]
 
     def phi(self, u: np.ndarray) -> np.ndarray:
-        return {"linear": np.positive, "tanh": np.tanh, "relu": lambda v: np.maximum(v, 0)}[self.problem.activation](u)
+        if self.problem.activation == "tanh":
+            return np.tanh(u)
+        return np.maximum(u, 0) if self.problem.activation == "relu" else u
 
     def evaluate(self, penalty: float) -> None:
         """φ, φ', q and the output's error from z and λ."""
