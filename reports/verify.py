@@ -17,12 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from conformance import records
 from pcalm import data
 from pcalm.methods import anchored
 from pcalm.storage import write_json, write_text
 from pcalm.training import TrainingConfig, converged, train_replicas
 
+ENGINES = "conformance.implementations.engines"
 IMPLEMENTATIONS = ("reference", "cpu", "torch_engine")
 SEEDS = (0, 1, 2)
 NAMES = {"bp": "BP", "pc": "PC", "pcalm": "PC-ALM", "anchored": "anchored PC-ALM"}
@@ -51,17 +54,32 @@ FASHION = Cell("fashion-mnist", 32, 32, 1, 1e-3)
 PAPER = {"bp": (0.787, None), "pc": (0.681, 0.60), "pcalm": (0.778, 0.91)}
 
 
-def conformance(output: Path) -> tuple[dict[str, Any], int]:
-    """The suite's report on this project's implementations, and its exit status."""
-    report = output / "conformance.json"
+def conformance(output: Path, fashion: bool) -> tuple[list[records.Record], int]:
+    """The suite's records on this project's implementations, and its exit status.
+
+    The requirement that trains on Fashion-MNIST belongs to the full level; where the data is, the fast engine is held
+    against it here.
+    """
+    everything = [option for name in IMPLEMENTATIONS for option in ("--implementation", f"{ENGINES}:{name}")]
+    found, status = _suite(output / "conformance.json", everything)
+    if fashion:
+        extra = ["--full", "--requirement", "TRN-4", "--implementation", f"{ENGINES}:cpu"]
+        more, status_of_more = _suite(output / "conformance-fashion-mnist.json", extra)
+        replaced = {(record.requirement, record.implementation) for record in more}
+        found = [record for record in found if (record.requirement, record.implementation) not in replaced] + more
+        status = status or status_of_more
+    return found, status
+
+
+def _suite(report: Path, arguments: list[str]) -> tuple[list[records.Record], int]:
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "conformance", "-n", "auto", "-q", "--report", str(report)]
-    for name in IMPLEMENTATIONS:
-        command += ["--implementation", f"conformance.implementations.engines:{name}"]
-    status = subprocess.run(command, check=False).returncode
+    command = [sys.executable, "-m", "pytest", "conformance", "-n", "auto", "-q", "--no-summary"]
+    status = subprocess.run([*command, "--report", str(report), *arguments], check=False).returncode
     if not report.is_file():
         raise SystemExit(f"the conformance suite left no report (exit status {status}); its output is above")
-    return json.loads(report.read_text(encoding="utf-8")), status
+    content = json.loads(report.read_text(encoding="utf-8"))
+    names = records.Record.__dataclass_fields__
+    return [records.Record(**{name: record[name] for name in names}) for record in content["records"]], status
 
 
 def train(cell: Cell) -> list[dict[str, Any]]:
@@ -129,6 +147,8 @@ def main() -> int:
     output: Path = parser.parse_args().output
     output.mkdir(parents=True, exist_ok=True)
 
+    # Networks this small gain little from threads, and lose much where other programs keep the cores busy.
+    torch.set_num_threads(1)
     trained = {DIGITS: train(DIGITS)}
     try:
         trained[FASHION] = train(FASHION)
@@ -138,13 +158,9 @@ def main() -> int:
             "Fashion-MNIST was not found, so its cell was not trained; the README says how to get it "
             "(on Debian and Ubuntu: apt-get install dataset-fashion-mnist)."
         )
-    report, status = conformance(output)
-
-    found = [
-        records.Record(**{key: record[key] for key in records.Record.__dataclass_fields__})
-        for record in report["records"]
-    ]
-    reference = [record for record in found if record.implementation == "reference"]
+    found, status = conformance(output, FASHION in trained)
+    reference = [record for record in found if record.implementation == "reference" and record.requirement != "TRN-4"]
+    reference += [record for record in found if record.implementation == "cpu" and record.requirement == "TRN-4"]
     sections = [
         ("Which claims hold: the reference", records.detail_rows(reference), [None, 10, 48, 30, None, None, 20]),
         ("Conformance: requirements met of those that ran", records.summary_rows(found), None),
@@ -157,7 +173,13 @@ def main() -> int:
     write_json(output / "training.json", {"schema": 1, "runs": [run for runs in trained.values() for run in runs]})
     if missing:
         print(f"\n{missing}")
-    failed = sorted({record.requirement for record in found if record.verdict in records.FAILURES})
+    records.explain(found)
+    wrong = [record for record in found if record.verdict in records.FAILURES]
+    failed = sorted({record.requirement for record in wrong})
+    for record in wrong:
+        if not record.follows_from:
+            attribute = "torch_engine" if record.implementation == "torch" else record.implementation
+            print("\n" + records.failure_text(record, f"{ENGINES}:{attribute}", set(failed)))
     print(
         f"\n{'NOT MET: ' + ', '.join(failed) if failed else 'every requirement that ran is met'}; tables in {output}/"
     )
