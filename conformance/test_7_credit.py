@@ -51,7 +51,8 @@ def test_the_cone_is_filled(check: Check, case: Recipe) -> None:
     for steps in CONE_STEPS[:3]:
         z, _, size = movement(check, case, steps)
         # The front has passed `steps` times through η: its scale is what is left of the first movement.
-        scale = (z[-1] * size) * case.problem().step_size ** (steps - 1) / 10
+        part = check.requirement.limits["part"]
+        scale = z[-1] * size * case.problem().step_size ** (steps - 1) * part
         check.at_least(f"movement of layer L − {steps}", z[-steps] * size / scale, 1, case)
 
 

@@ -48,8 +48,8 @@ class NumpyTiles:
         readout = np.zeros((len(problem.weights[-1]), padded), dtype)
         readout[:, :width] = s_output * problem.weights[-1]
 
-        activities = np.empty((depth - 1, batch, width), dtype)
-        multipliers = np.empty_like(activities)
+        activities = np.zeros((depth - 1, batch, width), dtype)
+        multipliers = np.zeros_like(activities)
         gradients = [np.zeros_like(weight) for weight in problem.weights]
         for first in range(0, batch, TILE):
             tile = slice(first, min(first + TILE, batch))
