@@ -1,0 +1,62 @@
+"""Tables in every format, and the comparison tables from records that are made up here."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from reports.tables import FORMATS, Column, Table
+
+TABLE = Table(
+    "example",
+    "An example",
+    (Column("method"), Column("accuracy", ".1f"), Column("met")),
+    (("a|b", 78.6543, True), ("PC & co", None, False), ("<i>", float("nan"), None)),
+    sources=(("r1",), (), ("r2", "r3")),
+    notes=("A note.",),
+)
+
+
+def test_values_are_rounded_when_shown_and_whole_in_csv() -> None:
+    assert TABLE.shown() == [["a|b", "78.7", "yes"], ["PC & co", "–", "no"], ["<i>", "–", "–"]]
+    rows = list(csv.reader(io.StringIO(TABLE.render("csv"))))
+    assert rows[:2] == [["method", "accuracy", "met"], ["a|b", "78.6543", "True"]]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_has_every_heading_and_number(form: str) -> None:
+    text = TABLE.render(form)
+    for part in (*TABLE.headers, "78."):
+        assert part in text
+
+
+def test_what_has_a_meaning_in_a_format_is_escaped() -> None:
+    assert "a\\|b" in TABLE.render("markdown")
+    assert "PC \\& co" in TABLE.render("latex")
+    assert "&lt;i&gt;" in TABLE.render("html")
+    assert "<i>" not in TABLE.render("html")
+
+
+def test_json_has_no_nan_and_keeps_the_sources() -> None:
+    found = json.loads(json.dumps(TABLE.as_json(), allow_nan=False))
+    assert [row[1] for row in found["rows"]] == [78.6543, None, None]
+    assert found["sources"] == [["r1"], [], ["r2", "r3"]]
+
+
+def test_a_section_has_title_and_notes_and_says_when_it_is_empty() -> None:
+    assert TABLE.section("markdown").startswith("## An example\n\n| method")
+    assert TABLE.section().endswith("A note.")
+    empty = Table("none", "None", (Column("a"),), ())
+    assert "Nothing has been measured yet." in empty.section("markdown")
+
+
+def test_wrong_shapes_and_formats_are_errors() -> None:
+    with pytest.raises(ValueError, match="'t' has 1 columns, but a row of 2"):
+        Table("t", "T", (Column("a"),), ((1, 2),))
+    with pytest.raises(ValueError, match="'t' has 1 rows, but sources for 2"):
+        Table("t", "T", (Column("a"),), ((1,),), sources=((), ()))
+    with pytest.raises(ValueError, match="form must be one of terminal, markdown, latex, html, csv, got 'pdf'"):
+        TABLE.render("pdf")
