@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help verify test lint format catalogue clean
+.PHONY: help verify test lint format mutants speed gpu catalogue clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +29,18 @@ lint: $(INSTALLED) ## check style and types
 format: $(INSTALLED) ## put the code into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+mutants: $(INSTALLED) ## the kill matrix: which wrong implementation fails which requirement (under 25 minutes)
+	$(BIN)/python -m conformance.kill_matrix
+
+speed: $(INSTALLED) ## the speed table and its goals (under 20 minutes; resumes)
+	$(BIN)/python -m benchmarks.speed
+
+# Installs nothing: runs with a Python that has torch, numpy, triton and pytest.
+gpu: ## conformance and the speed table on a CUDA device: make gpu PYTHON=python3
+	PYTHONPATH=. $(PYTHON) -m pytest conformance -o minversion=8.0 -q --device cuda --report gpu-conformance.json
+	PYTHONPATH=. $(PYTHON) -m pytest conformance -o minversion=8.0 -q --device cuda --dtype float32 --quick
+	PYTHONPATH=. $(PYTHON) -m benchmarks.speed --device cuda
 
 catalogue: $(INSTALLED) ## write the requirements into conformance/README.md
 	$(BIN)/python -m conformance.catalogue

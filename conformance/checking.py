@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from conformance import oracle
-from conformance.problems import Recipe
+from conformance.problems import MissingData, Recipe
 from conformance.protocol import Problem, Solution
 from conformance.requirements import REQUIREMENTS, Requirement
 
@@ -345,7 +345,7 @@ class RequirementTest:
                 done += 1
             except Unsupported:
                 unsupported += 1
-            except NotRun as error:
+            except (NotRun, MissingData) as error:
                 reason = str(error)
         check.left_out = unsupported
         if not done:

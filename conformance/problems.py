@@ -224,14 +224,25 @@ def _data(recipe: Recipe, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     return images[: recipe.batch], np.eye(10)[labels[: recipe.batch]]
 
 
+class MissingData(Exception):
+    """A data set is not on this machine; the message says where it was looked for."""
+
+
 @functools.lru_cache(maxsize=2)
 def dataset(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Standardised training images [n, D] and labels [n], and those of the test set."""
+    """Standardised training images [n, D] and labels [n], and those of the test set.
+
+    Raises:
+        MissingData: it is not on this machine.
+    """
     import torch
 
     from pcalm import data
 
-    found = data.load(name, dtype=torch.float64)
+    try:
+        found = data.load(name, dtype=torch.float64)
+    except (FileNotFoundError, ModuleNotFoundError) as error:
+        raise MissingData(str(error)) from error
     return (
         np.asarray(found.train_inputs, dtype=np.float64),
         np.asarray(found.train_labels),
