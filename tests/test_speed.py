@@ -125,7 +125,7 @@ def test_only_what_agrees_gets_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small training data, and no compiling or capturing."""
-    images = torch.randn(128, contenders.INPUTS, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(128, tables.INPUTS, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(128) % contenders.CLASSES
     data = Dataset("fashion-mnist", images, labels, images, labels, contenders.CLASSES, 0.0, 1.0)
     monkeypatch.setattr(contenders, "_images", lambda: data)
@@ -142,7 +142,7 @@ def test_all_contenders_on_a_cpu_run_and_agree(monkeypatch: pytest.MonkeyPatch) 
         found = run()
         assert truth is None or truth.disagreement(found) <= 1, name
         names.append(name)
-    expected = {"sgemm", "bp", "textbook", "compiled", "reference"}
+    expected = {"sgemm", "sgemm numpy", "bp", "textbook", "compiled", "reference"}
     for name in {"torch", "cpu"} - set(missing):
         expected |= {name, f"{name}, 3 packed", f"{name}, 3 separate", f"{name}, 1 thread"}
     if "cpu" not in missing:
@@ -262,10 +262,19 @@ def test_useful_flops() -> None:
     assert tables.useful_flops(record({}, width, depth)) == pytest.approx(exact, rel=1 / depth)
 
 
-def test_shares_are_rates_over_rates() -> None:
-    made = record({"cpu": 0.5, "sgemm": 2.0})
+def test_shares_are_rates_over_the_faster_librarys() -> None:
+    made = record({"cpu": 0.5, "sgemm": 2.0, "sgemm numpy": 3.0})
     assert tables.share(made, "cpu") == tables.useful_flops(made) / 0.5 / (2 * tables.SGEMM**3 / 2.0)
     assert tables.share(record({"cpu": 0.5}), "cpu") is None
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "part", "expected"),
+    [(32, 32, 0.8, "products"), (32, 32, 0.5, "elementwise work, short rows"), (8, 8, 0.5, "what is done once a call")],
+)
+def test_limits(width: int, depth: int, part: float, expected: str) -> None:
+    made = record({"cpu": 1.0}, width, depth)
+    assert tables.limit(made, best=tables.useful_flops(made) / part) == expected
 
 
 @pytest.mark.parametrize(
