@@ -85,9 +85,11 @@ def fixed_point(check: Check, case: Recipe) -> np.ndarray:
     """The implementation's map, after its fixed point was held against BP's adjoint."""
     matrix, shift = probed(check, case)
     system = np.eye(len(matrix)) - matrix
+    condition = float(np.linalg.cond(system))
+    check.at_most("cond(I − M)·ε, where 1 means more than one fixed point", condition * epsilon(check.dtype), 0.1, case)
     right = flat(*oracle.kkt(case.but(batch=1).problem()))
     error = float(np.linalg.norm(np.linalg.solve(system, shift) - right) / np.linalg.norm(right))
-    bound = check.requirement.limits["factor"] * float(np.linalg.cond(system)) * epsilon(check.dtype)
+    bound = check.requirement.limits["factor"] * condition * epsilon(check.dtype)
     check.at_most("error of the map's fixed point", error, bound, case)
     return matrix
 
