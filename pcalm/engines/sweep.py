@@ -29,6 +29,7 @@ from pcalm.dynamics import Gradients, State
 from pcalm.engines import Solution
 from pcalm.methods import BP, Method
 from pcalm.network import DTYPES, ResidualMLP
+from pcalm.storage import cache_dir
 
 SOURCE = Path(__file__).with_name("sweep.cpp")
 ACTIVATIONS = ("linear", "tanh", "relu")  # in the order of sweep.cpp's enum
@@ -122,7 +123,7 @@ def find_or_build() -> ctypes.CDLL:
     flags, macros = target()
     parts = (SOURCE.read_bytes(), macros, repr(flags).encode(), torch.__version__.encode())
     key = _digest(b"".join(hashlib.sha256(part).digest() for part in parts))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pcalm"
+    cache = cache_dir()
     for built in cache.glob(f"sweep-{key}-*.so"):
         with contextlib.suppress(OSError):
             if built.stem.endswith(_digest(built.read_bytes())):
