@@ -1,4 +1,4 @@
-"""The command line: `pcalm train` and `pcalm doctor`. Exit status 0 done, 1 failed, 2 bad input, 130 interrupted."""
+"""The command line: `pcalm train`, `grid` and `doctor`. Exit status 0 done, 1 failed, 2 bad input, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import typer
 from typer.core import TyperGroup
 
-from pcalm import data, rundir, training
+from pcalm import cli_grid, data, rundir, training
 from pcalm.engines import MODULES, reasons
 from pcalm.methods import CREDITS, METHODS
 from pcalm.network import ACTIVATIONS, resolve_device
@@ -29,7 +29,7 @@ class Commands(TyperGroup):
             status, message = 130, "interrupted; with --output, the same command goes on from there"
         except ValueError as error:
             status, message = 2, str(error)
-        except (OSError, RuntimeError, MemoryError) as error:
+        except (OSError, RuntimeError, ImportError, MemoryError) as error:
             status, message = 1, str(error) or type(error).__name__
         typer.echo(f"pcalm: {message}", err=True)
         raise typer.Exit(status)
@@ -146,6 +146,9 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("samples per second", shown("samples_per_second", ".0f")),
         ("engine", summary["engine"]),
     ]
+
+
+app.command()(cli_grid.grid)
 
 
 @app.command()

@@ -44,12 +44,16 @@ implementation, but not how runs were packed. A file takes its place when it is 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
+import math
 import os
+import subprocess
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +63,11 @@ from pcalm.storage import replacing
 if TYPE_CHECKING:
     import pandas
 
+    from pcalm.training import Run
+
 FOLDER, SUFFIX = "records", ".jsonl"
 OWN_IMPLEMENTATION = "pcalm"
+VERSIONS = ("pcalm", "python", "torch", "numpy")
 # column of the table: (its part of the record, or "" for the record itself; the name there; pandas dtype)
 COLUMNS = {
     "key": ("", "key", "str"),
@@ -147,6 +154,41 @@ class Record:
         return key_of(self.config, self.implementation)
 
 
+def of_run(run: Run, setting: str) -> Record:
+    """The record of a run that has just finished in this process."""
+    summary = dict(run.summary)
+    environment, replicas = summary.pop("environment"), summary.pop("replicas")
+    columns = list(run.metrics[0]) if run.metrics else []
+    return Record(
+        setting,
+        {**run.config.resolved(), "engine": summary.pop("engine")},
+        summary,
+        {name: [row[name] for row in run.metrics] for name in columns},
+        replicas,
+        {name: environment[name] for name in VERSIONS},
+        {name: value for name, value in environment.items() if name not in VERSIONS},
+        source_commit(),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+@functools.cache
+def source_commit() -> str | None:
+    """The commit of pcalm's own source, with "-dirty" behind it if files were changed; None if it is not in git."""
+    package = Path(__file__).parent
+    # An environment inside somebody else's repository has no file of this package in that repository.
+    for arguments in (
+        ["ls-files", "--error-unmatch", "__init__.py"],
+        ["describe", "--always", "--dirty", "--abbrev=40"],
+    ):
+        command = ["git", "-C", str(package), *arguments]
+        try:
+            shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+    return shown
+
+
 def key_of(config: dict[str, Any], implementation: str = OWN_IMPLEMENTATION) -> str:
     """The key of the run that has this configuration: 32 hexadecimal digits."""
     return hashlib.sha256(_dump([implementation, config])).hexdigest()[:32]
@@ -165,6 +207,7 @@ def write(directory: str | Path, record: Record) -> None:
         ValueError: a value that is NaN or infinite.
     """
     head = {"key": record.key, **asdict(record)}
+    # The margin of weights that have grown without bound may be infinite, which JSON lacks.
     curve = {name: [_short(value) for value in values] for name, values in head.pop("curve").items()}
     body = _dump(head) + b"\n" + _dump(curve) + b"\n"
     path = path_of(directory, record.key)
@@ -176,6 +219,15 @@ def write(directory: str | Path, record: Record) -> None:
 def keys(directory: str | Path) -> set[str]:
     """The keys of all sound records. Damaged ones are left out, each with a warning in the log."""
     return {key for key, _, _ in _read_all(directory)}
+
+
+def sound(directory: str | Path, key: str) -> bool:
+    """Whether there is a sound record of that key."""
+    try:
+        _read(path_of(directory, key), key)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def load_table(source: str | Path) -> pandas.DataFrame:
@@ -283,7 +335,9 @@ def _dump(value: Any) -> bytes:
 
 
 def _short(value: Any) -> Any:
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def _pandas() -> Any:
