@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -70,6 +71,7 @@ def measure_times(cell: Cell) -> Record:
                 continue
             checked[name] = off
         running[name] = run
+    begun, preempted = time.perf_counter(), _preemptions()
     best = dict.fromkeys(running, float("inf"))
     spent, runs = dict.fromkeys(running, 0.0), dict.fromkeys(running, 0)
     waiting = list(running)
@@ -86,7 +88,13 @@ def measure_times(cell: Cell) -> Record:
                 spent[name] += taken
                 runs[name] += 1
         waiting = [name for name in waiting if spent[name] < (SHARE_S if runs[name] >= RUNS else LONGEST_S)]
-    return {"seconds": best, "disagreement": checked, "missing": missing}
+    rate = (_preemptions() - preempted) / (time.perf_counter() - begun)
+    return {"seconds": best, "disagreement": checked, "missing": missing, "preempted": rate}
+
+
+def _preemptions() -> int:
+    """How often the system has taken the CPU from this process for another one."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def measure_memory(cell: Cell) -> Record:

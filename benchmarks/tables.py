@@ -13,6 +13,7 @@ BATCH, INPUTS = 64, 784
 CPU_REPLICAS = 3
 CUDA_REPLICAS = (1, 3, 64)
 SGEMM = 2048  # rows and columns of the large product
+BUSY = 30  # times a second that other programs take the CPU; on an idle machine it is below 10
 DASH = "–"
 
 
@@ -288,6 +289,13 @@ def _missing(records: Iterable[Record]) -> Iterator[str]:
         yield f"- no figure for {name}: {reason} ({len(places)} cells, from {places[0]})"
 
 
+def _disturbed(records: Iterable[Record]) -> Iterator[str]:
+    """A warning where the machine had other things to do, so that even the best time may not be the engine's own."""
+    places = [_place(record) for record in records if record.get("preempted", 0) > BUSY]
+    if places:
+        yield f"Not to be relied on, measured while other programs took the CPU: {', '.join(places)}."
+
+
 def _machine(record: Record) -> str:
     found = record["machine"]
     gpu = f"{found['gpu']}, " if "gpu" in found else ""
@@ -304,12 +312,21 @@ def _sections(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
             part = [record for record in here if record["cell"]["threads"] == threads]
             about = f"{_machine(part[0])}"
             if device != "cpu":
-                yield f"On {device}, milliseconds per gradient", "\n\n".join([about, _gpu(part), *_missing(part)])
+                yield (
+                    f"On {device}, milliseconds per gradient",
+                    "\n\n".join([about, *_disturbed(part), _gpu(part), *_missing(part)]),
+                )
                 continue
             products = [product for record in part if (product := sgemm_rate(record))]
             large = f"large sgemm {max(products, default=0) / 1e9:.0f} Gflop/s"
             title = f"On the CPU, {threads} thread{'s' if threads > 1 else ''}, milliseconds per gradient"
-            text = [f"{about}; {large}", _cpu_times(part), _cpu_ratios(part), "\n".join(_missing(part))]
+            text = [
+                f"{about}; {large}",
+                *_disturbed(part),
+                _cpu_times(part),
+                _cpu_ratios(part),
+                "\n".join(_missing(part)),
+            ]
             yield title, "\n\n".join(filter(None, text))
     memory = [record for record in ordered if record["cell"]["kind"] == "memory"]
     if memory:

@@ -303,10 +303,12 @@ def test_the_page_shows_figures_reasons_and_verdicts(installed: bool, monkeypatc
     cell["missing"] = {"triton": "it needs a GPU (test)"}
     gpu = record({"torch, 1 packed": 0.02, "triton, 1 packed": 0.01, "bp, 1 packed": 0.004}, 32, 128)
     gpu["cell"]["device"], gpu["machine"]["gpu"] = "cuda", "a GPU (test)"
+    gpu["preempted"] = tables.BUSY + 1
     memory = record({})
     memory["cell"]["kind"], memory["buffers"] = "memory", {"cpu": 2.0}
     page = tables.page([cell, gpu, memory])
     assert "| 100×" in page  # textbook / cpu
+    assert "Not to be relied on, measured while other programs took the CPU: N=32 L=128." in page
     assert "it needs a GPU (test)" in page
     assert "a GPU (test), abacus" in page
     assert "| 2.5×" in page  # triton, the fastest, / bp
