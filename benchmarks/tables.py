@@ -306,28 +306,19 @@ def _sections(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
     """(title, text) of everything there is to show."""
     ordered = sorted(records, key=lambda record: (record["cell"]["width"], record["cell"]["depth"]))
     times = [record for record in ordered if record["cell"]["kind"] == "time"]
-    for device in sorted({record["cell"]["device"] for record in times}):
-        here = [record for record in times if record["cell"]["device"] == device]
-        for threads in sorted({record["cell"]["threads"] for record in here}):
-            part = [record for record in here if record["cell"]["threads"] == threads]
-            about = f"{_machine(part[0])}"
-            if device != "cpu":
-                yield (
-                    f"On {device}, milliseconds per gradient",
-                    "\n\n".join([about, *_disturbed(part), _gpu(part), *_missing(part)]),
-                )
-                continue
+    for device, threads in sorted({(record["cell"]["device"], record["cell"]["threads"]) for record in times}):
+        part = [
+            record for record in times if (record["cell"]["device"], record["cell"]["threads"]) == (device, threads)
+        ]
+        about, remarks = _machine(part[0]), [*_disturbed(part), "\n".join(_missing(part))]
+        if device == "cpu":
             products = [product for record in part if (product := sgemm_rate(record))]
-            large = f"large sgemm {max(products, default=0) / 1e9:.0f} Gflop/s"
+            about += f"; large sgemm {max(products, default=0) / 1e9:.0f} Gflop/s"
             title = f"On the CPU, {threads} thread{'s' if threads > 1 else ''}, milliseconds per gradient"
-            text = [
-                f"{about}; {large}",
-                *_disturbed(part),
-                _cpu_times(part),
-                _cpu_ratios(part),
-                "\n".join(_missing(part)),
-            ]
-            yield title, "\n\n".join(filter(None, text))
+            text = [about, _cpu_times(part), _cpu_ratios(part), *remarks]
+        else:
+            title, text = f"On {device}, milliseconds per gradient", [about, _gpu(part), *remarks]
+        yield title, "\n\n".join(filter(None, text))
     memory = [record for record in ordered if record["cell"]["kind"] == "memory"]
     if memory:
         yield "Extra memory of a gradient, in sizes of the activities", _memory(memory)
