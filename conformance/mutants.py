@@ -219,7 +219,6 @@ LOSS = (
         "- y",
         "- (y if y.shape[1] > 1 else y.mean())",
         "MOD-4",
-        "NUM-1",
         corner=True,
     ),
 )
@@ -717,7 +716,6 @@ SETTINGS_MISREAD = (
         "residuals(z)",
         "(residuals(z) + anchor * (z - feedforward))",
         "DYN-2",
-        "LIN-8",
         corner=True,
     ),
     edit(
@@ -1185,7 +1183,7 @@ SIZES_AND_BUFFERS = (
         KEY,
         "problem.dtype",
         "0",
-        "NUM-2",
+        "NUM-9",
     ),
     tiles(
         "multipliers-kept",
@@ -1229,6 +1227,89 @@ SIZES_AND_BUFFERS = (
     ),
 )
 
+UNNOTICED = (
+    edit(
+        "large-path",
+        "where N ≥ 32 and B ≥ 64 a faster path takes over, whose η is a thousandth too small",
+        PRIMAL,
+        "step_size",
+        "step_size * (1 - 1e-3 * (width >= 32 and batch >= 64))",
+        "NUM-10",
+        corner=True,
+    ),
+    edit(
+        "large-path-order",
+        "where N ≥ 32 and B ≥ 64 a faster path takes over, which takes the dual step at the old state",
+        DUAL,
+        "residuals(z)",
+        "((q - multipliers) / penalty if width >= 32 and batch >= 64 else residuals(z))",
+        "NUM-10",
+        corner=True,
+    ),
+    edit(
+        "many-inputs",
+        "inputs after the 256th are left out of the feed-forward pass",
+        INPUT,
+        "(x @ weights[0].T)",
+        "(x[:, :256] @ weights[0][:, :256].T)",
+        "NUM-10",
+        corner=True,
+    ),
+    edit(
+        "many-classes",
+        "outputs after the 16th are left out",
+        OUTPUT,
+        "(phi(z[top]) @ weights[-1].T)",
+        "(phi(z[top]) @ weights[-1].T) * (np.arange(len(weights[-1])) < 16)",
+        "NUM-10",
+        corner=True,
+    ),
+    edit(
+        "tf32-wide",
+        "float32 products have TF32's ten bits in layers of 64 units or more",
+        BLOCK,
+        "phi(z[layer - 1])",
+        "truncated(phi(z[layer - 1]), 10 if width >= 64 else 23)",
+        "NUM-6",
+        corner=True,
+    ),
+    edit(
+        "bp-large-batch",
+        "BP's gradients of a large batch are those of its first 512 samples",
+        BP_RESULT,
+        "weight_gradients(q, feedforward)",
+        "weight_gradients(q * (np.arange(batch) < 512)[:, None], feedforward)",
+        "NUM-7",
+        corner=True,
+    ),
+    edit(
+        "pc-wide",
+        "PC's readout leaves out the units after the last whole vector of a wide layer",
+        SETTINGS,
+        "",
+        "        keep = width // 8 * 8 if problem.method == 'pc' and width > 8 else None"
+        "; weights = [*weights[:-1], weights[-1] * (np.arange(width) < (keep or width))]\n",
+        "NUM-6",
+        corner=True,
+    ),
+    tiles(
+        "vector-tail-anchor",
+        "units after the last whole vector of a wide layer are not anchored",
+        "anchor * (self.z[layer] - self.start[layer])",
+        "anchor *",
+        "anchor * (np.arange(self.z.shape[2]) < max(VECTOR, len(self.problem.weights[0]) // VECTOR * VECTOR)) *",
+        "NUM-6",
+    ),
+    tiles(
+        "vector-tail-initial",
+        "units after the last whole vector of a wide layer start at the feed-forward state",
+        TILE_INITIAL_Z,
+        "self.z[:, :, :width] = problem.initial[0][:, tile]",
+        "w = max(width % VECTOR, width // VECTOR * VECTOR); self.z[:, :, :w] = problem.initial[0][:, tile, :w]",
+        "NUM-6",
+    ),
+)
+
 SELF_BP = "self.solve(__import__('dataclasses').replace(problem, method='bp')).gradients"
 CHEATS = (
     edit(
@@ -1238,7 +1319,7 @@ CHEATS = (
         'problem.method == "bp"',
         "True",
         "DYN-4",
-        "CRD-1",
+        "CRD-2",
         "TRN-2",
         "TRN-3",
     ),
@@ -1422,7 +1503,7 @@ WITHOUT_LOOKING = (
         OUTPUT,
         "weights[-1].T",
         "(weights[-1] if len(weights[-1]) == width else weights[-1].T)",
-        "MOD-4",
+        "MOD-2",
         corner=True,
     ),
     blind(
@@ -1469,6 +1550,7 @@ GROUPS = {
     "precision": PRECISION,
     "state between calls": STATE,
     "sizes and buffers": SIZES_AND_BUFFERS,
+    "unnoticed at first": UNNOTICED,
     "cheats": CHEATS,
     "without looking": WITHOUT_LOOKING,
 }

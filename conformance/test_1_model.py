@@ -76,10 +76,12 @@ def test_gradient_is_the_derivative_of_the_loss(check: Check, case: Recipe) -> N
                 {"depth": 4, "width": 3, "input_dim": 1, "output_dim": 2, "batch": 2},
                 {"depth": 4, "width": 3, "input_dim": 5, "output_dim": 1, "batch": 3},
                 {"depth": 4, "width": 3, "input_dim": 5, "output_dim": 2, "batch": 1},
+                {"depth": 4, "width": 3, "input_dim": 3, "output_dim": 3, "batch": 3},
             ),
             activation=("tanh", "relu"),
             method=("bp", "pc", "pcalm"),
-        )
+        ),
+        quick=42,
     ),
 )
 def test_smallest_shapes(check: Check, case: Recipe) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -125,13 +126,20 @@ RAGGED = (
 )
 
 
+ALL_SETTINGS = {"anchor": 0.3, "penalty": 0.5, "inner_steps": 2, "steps": 3, "credit": "after", "start": "random"}
+
+
 @covers(
     "NUM-6",
     cases(
         product(
-            RAGGED, depth=(5,), activation=("relu", "tanh"), method=("bp", "pcalm"), steps=(6,), dtype=(None, "float32")
+            RAGGED,
+            ({"method": "bp"}, {"method": "pc", "steps": 6}, {"method": "pcalm", "steps": 6}, ALL_SETTINGS),
+            depth=(5,),
+            activation=("relu", "tanh"),
+            dtype=(None, "float32"),
         ),
-        quick=60,
+        quick=107,
     ),
 )
 def test_ragged_sizes(check: Check, case: Recipe) -> None:
@@ -143,7 +151,7 @@ def test_ragged_sizes(check: Check, case: Recipe) -> None:
     "NUM-7",
     levels(
         [Recipe(depth=200, width=3, activation=a, method=m, steps=5) for a in ("tanh", "relu") for m in ("bp", "pcalm")]
-        + [Recipe(depth=4, width=6, batch=1000, activation="relu", method="pcalm", steps=5)],
+        + [Recipe(depth=4, width=6, batch=1000, activation="relu", method=m, steps=5) for m in ("bp", "pc", "pcalm")],
         [Recipe(depth=130, width=9, activation="tanh", method="pcalm", steps=150)],
         [Recipe(depth=1000, width=4, activation="tanh", method="pcalm", steps=20)],
     ),
@@ -165,5 +173,50 @@ def test_great_sizes(check: Check, case: Recipe) -> None:
     ),
 )
 def test_long_budgets(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case)
+
+
+# Widths that no other requirement has, so that the first call of each shape is the one made here.
+FRESH = Recipe(depth=4, input_dim=9, output_dim=3, batch=6, steps=4)
+FIRST_CALLS: dict[int, dict[str, Any]] = {
+    22: {"seed": 1},
+    23: {"activation": "relu"},
+    24: {"method": "bp"},
+    25: {"method": "pc"},
+    26: {"start": "random"},
+    27: {"step_size": 0.05},
+    28: {"penalty": 0.5, "dual_step": 0.5, "anchor": 0.3},
+    29: {"steps": 2, "inner_steps": 2, "credit": "after"},
+    30: {"dtype": "the other"},
+}
+
+
+@covers("NUM-9", cases([FRESH.but(width=width) for width in FIRST_CALLS]))
+def test_the_first_call_decides_nothing(check: Check, case: Recipe) -> None:
+    first = dict(FIRST_CALLS[case.width])
+    if "dtype" in first:
+        first["dtype"] = "float32" if case.dtype == "float64" else "float64"
+    check.solve(case.but(**first))
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case)
+
+
+COMMON = Recipe(depth=5, width=64, input_dim=300, output_dim=20, batch=64, steps=6, activation="tanh")
+
+
+@covers(
+    "NUM-10",
+    levels(
+        [COMMON, COMMON.but(activation="relu", method="bp"), COMMON.but(method="pc")],
+        [
+            COMMON.but(depth=32, width=32, input_dim=784, output_dim=10, budget=2, activation=activation)
+            for activation in ("tanh", "relu")
+        ]
+        + [COMMON.but(width=256, input_dim=784, output_dim=100, batch=128, anchor=0.3, dtype="float32")],
+        [COMMON.but(width=1024, input_dim=3072, batch=256, dtype=dtype) for dtype in ("float64", "float32")],
+    ),
+)
+def test_common_sizes(check: Check, case: Recipe) -> None:
     problem = case.problem()
     check.same(check.solve(case), oracle.solve(problem), problem, case)
