@@ -155,7 +155,7 @@ def _images() -> Dataset:
 
 def _updates(trainings: Sequence[Training]) -> None:
     for training in trainings:
-        training._update()
+        training.update()
 
 
 def _on_gpu(cell: Cell, missing: dict[str, str]) -> Iterator[Contender]:

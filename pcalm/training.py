@@ -301,7 +301,7 @@ class Training:
         started = saved - self.seconds
         with _deferred_interrupt() as interrupted, _Display(self, progress) as display:
             while self.done < self.updates and self.alive:
-                self._update()
+                self.update()
                 now = time.perf_counter()
                 self.seconds = now - started
                 display.show()
@@ -387,7 +387,7 @@ class Training:
             fused=self.net.device.type in ("cpu", "cuda"),
         )
 
-    def _update(self) -> None:
+    def update(self) -> None:
         """One batch: its gradients, and a step of the optimiser."""
         epoch, batch = divmod(self.done, self.batches)
         size = self.config.batch_size
