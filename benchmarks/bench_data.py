@@ -1,0 +1,31 @@
+"""Data loading: from the files on this machine to standardised tensors, and the memory that this takes."""
+
+from __future__ import annotations
+
+from benchmarks import problems
+
+
+class Load(problems.Sampling):
+    """Data sets that are not on the machine are left out: benchmarks do not download."""
+
+    params = (problems.DATASETS,)
+    param_names = ("dataset",)
+
+    def setup(self, dataset: str) -> None:
+        from pcalm import data
+
+        if dataset != "digits":
+            try:
+                data.locate(dataset, download=False)
+            except FileNotFoundError as error:
+                raise NotImplementedError(str(error)) from error
+        self.load = data.load
+
+    def time_load(self, dataset: str) -> None:
+        self.load(dataset)
+
+    def peakmem_load(self, dataset: str) -> None:
+        self.load(dataset)
+
+    def peakmem_reference(self, dataset: str) -> None:
+        pass
