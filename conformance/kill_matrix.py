@@ -183,13 +183,25 @@ def as_json(found: Mapping[str, Row]) -> str:
     return f'{{"level": "{QUICK}",\n "requirements": {{\n{lines(kills)}}},\n "mutants": {{\n{lines(mutants)}}}}}\n'
 
 
+def earlier(path: Path) -> dict[str, Row]:
+    """The rows of a matrix that was written before."""
+    if not path.exists():
+        return {}
+    mutants = json.loads(path.read_text(encoding="utf-8"))["mutants"]
+    return {mutant: Row(mutant, one["level"], one["killed_by"]) for mutant, one in mutants.items()}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument(
-        "--mutant", action="append", choices=MUTANTS, metavar="ID", help="only this one; may be repeated"
+        "--mutant",
+        action="append",
+        choices=MUTANTS,
+        metavar="ID",
+        help="only this one, beside what the file says of others",
     )
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="where the matrix goes; not written with --mutant")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="the file that holds the matrix")
     options = parser.parse_args()
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # one process per core already
@@ -208,8 +220,11 @@ def main() -> int:
     for what, names in notes.items():
         print(f"\n{what}: {'; '.join(names) or 'none'}")
     print(f"\n{time.perf_counter() - started:.0f} s")
-    if not options.mutant:
-        write_text(options.output, as_json(found))
+    whole = {**(earlier(options.output) if options.mutant else {}), **found}
+    if missing := [mutant for mutant in MUTANTS if mutant not in whole]:
+        print(f"not written, since nothing is known of {', '.join(missing)}: run without --mutant", file=sys.stderr)
+        return 1
+    write_text(options.output, as_json({mutant: whole[mutant] for mutant in MUTANTS}))
     return 1 if surviving or unmet or broken else 0
 
 

@@ -593,6 +593,27 @@ SETTINGS_MISREAD = (
     ),
     edit("dual-step-halved", "the dual step is α c/2", DUAL, "dual_step", "dual_step / 2", "DYN-9", "SPC-5"),
     edit("dual-step-penalty-too", "the dual step is α ρ c", DUAL, "dual_step", "dual_step * penalty", "SPC-1", "SPC-5"),
+    edit(
+        "dual-step-not-top",
+        "λ_{L-1} is never updated",
+        DUAL,
+        "residuals(z)",
+        "residuals(z) * (np.arange(depth - 1) < top)[:, None, None]",
+        "DYN-9",
+        "DYN-5",
+    ),
+    edit(
+        "dual-step-not-bottom",
+        "λ_1 is never updated",
+        DUAL,
+        "residuals(z)",
+        "residuals(z) * (np.arange(depth - 1) > 0)[:, None, None]",
+        "DYN-9",
+        "LIN-4",
+    ),
+    edit(
+        "bp-penalty", "BP's credit is multiplied by ρ", BP_RESULT, "(q,", "(problem.penalty * q,", "MOD-2", corner=True
+    ),
     edit("dual-step-eta-too", "the dual step is η α c", DUAL, "dual_step", "dual_step * step_size", "DYN-9"),
     edit(
         "dual-step-feedforward",

@@ -17,6 +17,7 @@ SHAPES = (
     {"depth": 9, "width": 7, "input_dim": 11, "output_dim": 10, "batch": 6},
 )
 BP = product(SHAPES, activation=ACTIVATIONS, method=("bp",))
+MEANINGLESS = {"penalty": 0.3, "dual_step": 2.0, "inner_steps": 2, "credit": "after", "anchor": 0.5}  # for BP
 ONE_OF_EACH = product(
     SHAPES[1:2],
     activation=("tanh", "relu"),
@@ -32,7 +33,7 @@ def test_feedforward_states(check: Check, case: Recipe) -> None:
     check.same(check.solve(case), oracle.solve(problem), problem, case, parts="z")
 
 
-@covers("MOD-2", cases(BP))
+@covers("MOD-2", cases([recipe.but(**settings) for recipe in BP for settings in ({}, MEANINGLESS)], quick=18))
 def test_backpropagation(check: Check, case: Recipe) -> None:
     problem = case.problem()
     check.same(check.solve(case), oracle.solve(problem), problem, case, parts="lg")
