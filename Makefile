@@ -8,10 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help verify test lint format mutants speed gpu catalogue clean
+.PHONY: help verify test lint format mutants speed bench bench-quick bench-site bench-compare gate-selftest gpu catalogue clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 verify: $(INSTALLED) ## check the claims of the paper on this machine, and print the tables
 	$(BIN)/python -m reports.verify
@@ -36,6 +36,27 @@ mutants: $(INSTALLED) ## the kill matrix: which wrong implementation fails which
 speed: $(INSTALLED) ## the speed table and its goals (under 20 minutes; resumes)
 	$(BIN)/python -m benchmarks.speed
 
+# asv in the environment that is there; it keeps the results only of code that a commit names.
+ASV_HERE = $(BIN)/asv machine --yes >/dev/null && $(BIN)/asv run --environment existing:$(BIN)/python
+bench: export PCALM_BENCH_GRID ?= cpu
+bench: $(INSTALLED) ## all asv benchmarks on the CPU grid (under 10 minutes); PCALM_BENCH_GRID=paper is the paper's
+	$(ASV_HERE) --durations 10 $$(git diff --quiet HEAD -- pcalm benchmarks && echo --set-commit-hash=HEAD || echo --dry-run)
+
+bench-quick: export PCALM_BENCH_GRID = quick
+bench-quick: $(INSTALLED) ## all asv benchmarks at one shape (under a minute), as tables
+	$(ASV_HERE) --dry-run
+
+bench-site: $(INSTALLED) ## pages of the last 10 commits to pcalm/, in .asv/html (under 30 minutes)
+	$(BIN)/python -m benchmarks.site
+
+# The verdict is the status of the command, which make shows as "Error N" and turns into its own 2.
+bench-compare: $(INSTALLED) ## what did the last commits make slower or less accurate: make bench-compare BASE=main~1
+	$(BIN)/python -m benchmarks.compare $(or $(BASE),$(error name a commit: make bench-compare BASE=main~1)) $(HEAD) \
+	  $(if $(SUMMARY),--summary '$(SUMMARY)')
+
+gate-selftest: $(INSTALLED) ## plant regressions and failures, and check that bench-compare says so (under 20 minutes)
+	$(BIN)/python -m benchmarks.selftest
+
 # Installs nothing: runs with a Python that has torch, numpy, triton and pytest.
 gpu: ## conformance and the speed table on a CUDA device: make gpu PYTHON=python3
 	PYTHONPATH=. $(PYTHON) -m pytest conformance -o minversion=8.0 -q --device cuda --report gpu-conformance.json
@@ -46,7 +67,7 @@ catalogue: $(INSTALLED) ## write the requirements into conformance/README.md
 	$(BIN)/python -m conformance.catalogue
 
 clean: ## remove the environment, caches and generated files
-	rm -rf $(VENV) build dist *.egg-info reports/latest .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .asv build dist *.egg-info reports/latest .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Only this step uses the network, and only when the file is missing or older than what it installs from.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pcalm
 from benchmarks import baselines, problems
 from benchmarks.problems import DEPTHS, ENGINES, FAST, GRID, METHODS, WIDTHS, tracked
 from pcalm import analysis
-from pcalm.methods import BP
+from pcalm.methods import BP, PCALM
 
 APPROXIMATE = ("pc", "pcalm", "anchored")
 BUDGETS = (1, 2, 4)
@@ -84,10 +85,15 @@ class Budget:
     unit = "T/L"
 
     def setup(self, method: str, cosine: float, width: int, depth: int) -> None:
-        problem = problems.digits("bp", "auto", width, depth)
-        self.bp = problem.gradients()
+        self.problem = problems.digits(method, "auto", width, depth)
+        self.bp = pcalm.gradients(self.problem.net, BP(), self.problem.x, self.problem.y)
+
+    def reaches(self, budget: float, cosine: float) -> bool:
+        settings = self.problem.method
+        assert isinstance(settings, PCALM)
+        steps = max(1, round(budget * self.problem.net.depth))
+        return analysis.cosine(self.problem.gradients(replace(settings, steps=steps)), self.bp) >= cosine
 
     def track_budget(self, method: str, cosine: float, width: int, depth: int) -> float:
         budgets = itertools.takewhile(lambda budget: budget < SEARCHED, itertools.count(STEP, STEP))
-        tried = ((budget, problems.digits(method, "auto", width, depth, budget)) for budget in budgets)
-        return next((budget for budget, it in tried if analysis.cosine(it.gradients(), self.bp) >= cosine), SEARCHED)
+        return next((budget for budget in budgets if self.reaches(budget, cosine)), SEARCHED)

@@ -4,8 +4,8 @@
     python -m benchmarks.compare --stored BASE HEAD      judge two result files that were measured before
 
 One measuring rod for both: the benchmarks and the environment are head's, the code is that of either commit. Every
-sample is a process of its own, forked from a server of its side, and the two sides take turns benchmark by benchmark, so
-that a machine that becomes busy is busy for both. What looks slower or faster is measured again before that counts.
+sample is a process of its own, forked from a server of its side, and the two sides take turns benchmark by benchmark,
+so that a machine that becomes busy is busy for both. What looks slower or faster is measured again before that counts.
 
 The exit status is the verdict's (`benchmarks.verdict.Outcome`): 0 no regression, 3 regression, 4 a benchmark failed or
 disappeared, 5 nothing was measured. The samples are kept in asv's format, by machine and commit.
@@ -303,7 +303,7 @@ def environment(tree: Path, spec: str | None) -> tuple[Any, Any]:
         env.create()
         if not isinstance(env, ExistingEnvironment):
             env = ExistingEnvironment(conf, env.find_executable("python"), {}, {})
-    except (util.UserError, util.ProcessError, util.ProcessTimeout, OSError) as error:
+    except (util.UserError, util.ProcessError, OSError) as error:
         raise UnmeasurableError(f"the environment cannot be built: {error}") from error
     return conf, env
 

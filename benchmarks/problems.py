@@ -1,7 +1,7 @@
 """What the asv benchmarks (`bench_*.py`) run: their grid of parameters, and the problem of each combination.
 
-PCALM_BENCH_GRID chooses the widths and depths: "quick" (one shape), "cpu" (the default), "paper" (8..128 × 8..128);
-PCALM_BENCH_DEVICE the device of the timed ones: "cpu" (the default) or "cuda".
+PCALM_BENCH_GRID chooses the widths and depths: "quick" (one shape), "site" (four), "cpu" (nine; the default) or
+"paper" (8..128 × 8..128). PCALM_BENCH_DEVICE is the device of the timed ones: "cpu" (the default) or "cuda".
 
 On CPUs all run on one thread, and times are CPU times: on a quiet core they are the same as wall-clock times, and on a
 busy machine they leave out what other processes took.
@@ -29,6 +29,7 @@ from pcalm.network import ResidualMLP
 
 GRIDS = {
     "quick": ((32,), (16,)),
+    "site": ((8, 32), (8, 32)),
     "cpu": ((8, 32, 64), (8, 32, 64)),
     "paper": ((8, 16, 32, 64, 128), (8, 16, 32, 64, 128)),
 }
@@ -76,8 +77,8 @@ class Problem:
         pcalm.infer(self.net, self.method, self.x, self.y, engine=self.engine)
         self.wait()
 
-    def gradients(self) -> list[Tensor]:
-        found = pcalm.gradients(self.net, self.method, self.x, self.y, engine=self.engine)
+    def gradients(self, method: Method | None = None) -> list[Tensor]:
+        found = pcalm.gradients(self.net, method or self.method, self.x, self.y, engine=self.engine)
         self.wait()
         return found
 
