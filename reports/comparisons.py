@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from pcalm.analysis import arrival_exponent
+from pcalm.analysis import arrival_exponent, evenness
 from reports import paper
 from reports.results import Results
 from reports.tables import Column, Table, Value
@@ -58,7 +58,7 @@ class _Builder:
         return Table(self.id, self.title, self.columns, tuple(self.rows), tuple(self.sources), self.notes)
 
 
-class _Cells:
+class Cells:
     """Training runs by cell: which parts of the context differ become columns, the others a sentence."""
 
     def __init__(self, training: pandas.DataFrame) -> None:
@@ -77,6 +77,12 @@ class _Cells:
             first = runs.iloc[0]
             yield [_plain(first[name]) for name in (*self.varying, "width", "depth")], runs
 
+    def contexts(self) -> Iterator[tuple[dict[str, Any], pandas.DataFrame]]:
+        """What differs from one context to another, by name, and all runs of that context."""
+        if len(self.frame):
+            for _, runs in self.frame.groupby(list(CONTEXT), sort=True):
+                yield {name: _plain(runs.iloc[0][name]) for name in self.varying}, runs
+
     @property
     def seeds(self) -> list[int]:
         return sorted(self.frame["seed"].unique().tolist()) if len(self.frame) else []
@@ -91,7 +97,7 @@ def methods_of(runs: pandas.DataFrame) -> list[tuple[str, float, pandas.DataFram
 
 def accuracy(results: Results) -> list[Table]:
     """Every seed's test accuracy, mean and range, paired differences to BP, and the paper's figure where known."""
-    cells = _Cells(results.training)
+    cells = Cells(results.training)
     seeds = cells.seeds
     bootstrap = len(seeds) >= BOOTSTRAP_SEEDS
     columns = [
@@ -139,9 +145,9 @@ def accuracy(results: Results) -> list[Table]:
 
 def overview(results: Results) -> list[Table]:
     """The mean accuracy of every method at every budget, one row per cell."""
-    cells = _Cells(results.training)
+    cells = Cells(results.training)
     kinds = methods_of(cells.frame) if len(cells.frame) else []
-    columns = [Column(_at(setting, budget), ".1f") for setting, budget, _ in kinds]
+    columns = [Column(at(setting, budget), ".1f") for setting, budget, _ in kinds]
     notes = [f"Mean test accuracy in % over the seeds that were run. {cells.note}"]
     built = _Builder("overview", "Test accuracy at a glance", [*cells.columns, *columns], notes)
     for cell, runs in cells:
@@ -152,7 +158,7 @@ def overview(results: Results) -> list[Table]:
 
 def inference_cost(results: Results) -> list[Table]:
     """Accuracy against what inference costs, and the budget that comes within one point of BP."""
-    cells = _Cells(results.training)
+    cells = Cells(results.training)
     cost = _Builder(
         "cost",
         "Test accuracy against inference cost",
@@ -211,7 +217,7 @@ def inference_cost(results: Results) -> list[Table]:
 
 
 def diverged(results: Results) -> list[Table]:
-    cells = _Cells(results.training)
+    cells = Cells(results.training)
     columns = [
         *cells.columns,
         Column("method"),
@@ -238,7 +244,7 @@ def missing(
 ) -> Table:
     """The runs of a grid that are not there: width, depth, how many of how many, and which."""
     columns = [Column("N", "d"), Column("L", "d"), Column("runs", "d"), Column("missing", "d"), Column("which")]
-    note = f"Of seeds {', '.join(map(str, seeds))} and {', '.join(_at(*method) for method in methods)}."
+    note = f"Of seeds {', '.join(map(str, seeds))} and {', '.join(at(*method) for method in methods)}."
     built = _Builder("missing", "Runs that are still to come", columns, [note])
     names = ["width", "depth", "setting", "budget", "seed"]
     there = set(training.assign(budget=training["budget"].fillna(0.0))[names].itertuples(index=False, name=None))
@@ -250,7 +256,7 @@ def missing(
             count = sum(map(len, lacking.values()))
             if count:
                 texts = [
-                    _at(*method) + (f" (seed {', '.join(map(str, which))})" if len(which) < len(seeds) else "")
+                    at(*method) + (f" (seed {', '.join(map(str, which))})" if len(which) < len(seeds) else "")
                     for method, which in lacking.items()
                     if which
                 ]
@@ -353,9 +359,8 @@ def credit(results: Results) -> list[Table]:
         "evenness", "How evenly credit is shared", columns, [f"r_l = ‖G_l‖/‖G_l^BP‖ for l = 1..L−1. {about}"]
     )
     for share in content["shares"]:
-        r = np.array(share["share"])
-        row = [float(r.min() / r.max()), float(r.std() / r.mean())]
-        even.add([share["depth"], name_of(share["method"]), share["budget"], *row], [content["source"]])
+        row = [share["depth"], name_of(share["method"]), share["budget"], *evenness(share["share"])]
+        even.add(row, [content["source"]])
     return [travel.table(), even.table()]
 
 
@@ -484,7 +489,7 @@ def _paper(runs: pandas.DataFrame, setting: str, budget: float) -> float | None:
     return known[0] if known and same and budget in (0.0, paper.BUDGET) else None
 
 
-def _at(setting: str, budget: float) -> str:
+def at(setting: str, budget: float) -> str:
     return f"{name_of(setting)}, {budget:g}L" if budget else name_of(setting)
 
 
