@@ -315,7 +315,7 @@ def _wave(ax: Any, depth: int, step_size: float, setting: str) -> None:
         text = ax.text(
             sum(x) / 2, sum(y) / 2 + 0.06, label, ha="center", va="bottom", fontsize=8, rotation_mode="anchor"
         )
-        text.set(rotation=math.degrees(math.atan2(y[1] - y[0], x[1] - x[0])), transform_rotates_text=True)
+        text.set(rotation=math.degrees(math.atan((y[1] - y[0]) / (x[1] - x[0]))), transform_rotates_text=True)
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import sys
 import time
@@ -70,11 +71,16 @@ class Problem(NamedTuple):
 
 
 def problem(net: ResidualMLP) -> Problem:
-    dataset = data.load(DATASET)
-    x, y = dataset.train_inputs[:PROBE], dataset.one_hot(dataset.train_labels[:PROBE])
+    x, y = _samples()
     eta = pcalm.step_size(net, x)
     assert isinstance(eta, float)
     return Problem(net, x, y, eta, pcalm.gradients(net, BP(), x, y))
+
+
+@functools.cache
+def _samples() -> tuple[Tensor, Tensor]:
+    dataset = data.load(DATASET)
+    return dataset.train_inputs[:PROBE], dataset.one_hot(dataset.train_labels[:PROBE])
 
 
 class Trace(NamedTuple):
