@@ -127,7 +127,7 @@ class Session:
         from asv.runner import ForkServer
 
         self.conf, self.env = conf, env
-        listed = [discover(env, tree) for tree in trees]
+        listed = [discover(conf, env, tree) for tree in trees]
         self.vanished, self.benchmarks = (
             {it["name"]: it for it in found if re.search(pattern, it["name"])} for found in listed
         )
@@ -308,7 +308,7 @@ def environment(tree: Path, spec: str | None) -> tuple[Any, Any]:
     return conf, env
 
 
-def discover(env: Any, tree: Path) -> list[Benchmark]:
+def discover(conf: Any, env: Any, tree: Path) -> list[Benchmark]:
     """The benchmarks of the tree; none where its suite cannot be imported with its own code."""
     from asv import util
     from asv.runner import BENCHMARK_RUN_SCRIPT
@@ -321,7 +321,7 @@ def discover(env: Any, tree: Path) -> list[Benchmark]:
         except util.ProcessError as error:
             print(f"the benchmarks of {tree.name} cannot be listed:\n{error.stderr}", file=sys.stderr)
             return []
-        return list(json.loads(found.read_text()))
+        return [{"timeout": conf.default_benchmark_timeout, **it} for it in json.loads(found.read_text())]
 
 
 @contextlib.contextmanager

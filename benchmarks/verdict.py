@@ -138,8 +138,7 @@ def judge(base: Side, head: Side, *, same_machine: bool = True, reason: str = ""
     lost = [it for it in findings if it.kind in ("failed", "disappeared")]
     worse = [it for it in findings if it.kind == "worse"]
     compared = sum(it.kind in ("same", "better", "worse") for it in findings)
-    measured = any(it.samples for side in (base, head) for it in side.values())
-    if not measured or (compared == 0 and not lost):
+    if compared == 0 and not lost:
         outcome, words = Outcome.NOTHING, f"nothing was measured: {reason or _why_nothing(findings)}"
     elif lost:
         counts = Counter(it.kind for it in lost)

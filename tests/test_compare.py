@@ -49,7 +49,7 @@ def test_slowed() -> None:
     found = judge({NAME: seconds(*SLOWED[0])}, {NAME: seconds(*SLOWED[1])})
     assert found.outcome is Outcome.REGRESSION
     assert found.words == f"regression: 1 of 1 worse, the most {NAME}: × 1.62"
-    assert f"| worse | `{NAME}` | 0.59 ms | 0.959 ms | × 1.62 |" in found.markdown()
+    assert f"| worse | `{NAME}` | 0.591 ms | 0.959 ms | × 1.62 |" in found.markdown()
 
 
 def test_faster_is_reported() -> None:
