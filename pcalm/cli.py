@@ -1,4 +1,4 @@
-"""The command line: `pcalm train`, `grid` and `doctor`. Exit status 0 done, 1 failed, 2 bad input, 130 interrupted."""
+"""The command line: `train`, `grid`, `report`, `doctor`. Exit status 0 done, 1 failed, 2 bad input, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import typer
 from typer.core import TyperGroup
 
-from pcalm import cli_grid, data, rundir, training
+from pcalm import cli_grid, cli_report, data, rundir, training
 from pcalm.engines import MODULES, reasons
 from pcalm.methods import CREDITS, METHODS
 from pcalm.network import ACTIVATIONS, resolve_device
@@ -149,6 +149,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 app.command()(cli_grid.grid)
+app.command()(cli_report.report)
 
 
 @app.command()
