@@ -134,7 +134,7 @@ SHARED = tuple(field.name for field in dataclasses.fields(Grid) if field.name no
 SIZES = (8, 16, 32, 64, 128)
 PRESETS = {
     # What can be seen in minutes: PC falls behind as networks get deeper, PC-ALM does not.
-    "quick": Grid(widths=(8, 16), depths=(8, 16, 32), epochs=20, lr=1e-2),
+    "quick": Grid(widths=(8, 16, 32), depths=(8, 16, 32), epochs=20, lr=1e-2),
     "paper": Grid(
         datasets=("fashion-mnist",), widths=SIZES, depths=SIZES, activations=("linear", "tanh", "relu"), epochs=1
     ),

@@ -8,15 +8,18 @@ lock that the operating system drops with the process, so that two grids in one 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import functools
+import math
 import queue
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +86,6 @@ def compute(
     if workers is not None:
         integer("workers", workers, 1)
         require(scheduler is None, "workers is of the cluster on this machine: leave it out with a scheduler")
-    claims = Claims(directory)
     runs = grid.runs()
     done = records.keys(directory)
     todo = [run for run in runs if run.key not in done]
@@ -91,7 +93,7 @@ def compute(
         return Outcome(len(runs), len(runs), 0, [])
     if workers is None and grid.device != "cpu":
         workers = 1
-    with _connected(scheduler, workers, len(todo)) as client:
+    with contextlib.closing(Claims(directory)) as claims, _connected(scheduler, workers, len(todo)) as client:
         work = _Work(client, claims, directory, pack(todo, max(1, _threads(client))), data_dir)
         with _Display(work, len(runs), progress) as display:
             work.run(display)
@@ -101,10 +103,24 @@ def compute(
 def train_pack(runs: Sequence[Planned], data_dir: str | None) -> list[Record]:
     """On a worker: trains the runs in one pass, on one thread, whatever else the worker does."""
     torch.set_num_threads(1)
+    _keep_memory()
     config = runs[0].config
     dataset = _load(config.dataset, data_dir, config.dtype, config.device)
     results = train_replicas([run.config for run in runs], dataset)
     return [records.of_run(result, run.setting) for run, result in zip(runs, results, strict=True)]
+
+
+@functools.cache
+def _keep_memory() -> None:
+    """Undoes what Dask asks of glibc in its workers: to give freed memory back at once.
+
+    Tensors of some 100 KiB then cost a page fault for every page, each time anew: 100 times as many, and training on
+    digits at N = L = 16 took four times as long (measured).
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: the largest that glibc takes, and what it would get to by itself
+        mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
 
 
 @functools.lru_cache(maxsize=1)
@@ -128,6 +144,10 @@ class Claims:
                 f"output must be a directory that can be written, got {str(directory)!r}: {error.strerror}"
             ) from error
 
+    def close(self) -> None:
+        """Gives all claims up."""
+        self._file.close()
+
     def take(self, key: str) -> bool:
         """Claims a run; False if another process has it."""
         try:
@@ -147,6 +167,14 @@ def _offset(key: str) -> int:
     return int(key[:15], 16)
 
 
+@dataclass
+class _Pass:
+    """Runs that a worker has, or gets next; `begun` is when, by a monotonic clock, their turn came."""
+
+    runs: Pack
+    begun: float | None = None
+
+
 class _Work:
     """The passes that wait, run and have failed."""
 
@@ -157,7 +185,7 @@ class _Work:
         # Workers on this machine need not share the working directory.
         self.data_dir = None if data_dir is None else str(Path(data_dir).resolve())
         self.waiting = deque(packs)
-        self.running: dict[Any, tuple[Pack, float]] = {}
+        self.submitted: dict[Any, _Pass] = {}
         self.attempts: dict[str, int] = {}
         self.computed = self.found = 0
         self.failures: list[tuple[Planned, str]] = []
@@ -166,7 +194,7 @@ class _Work:
         self.seconds = self.predicted = 0.0
 
     def run(self, display: _Display) -> None:
-        while self.waiting or self.running:
+        while self.waiting or self.submitted:
             self._submit()
             display.show()
             with contextlib.suppress(queue.Empty):
@@ -179,12 +207,20 @@ class _Work:
                 )
         display.show(last=True)
 
+    def running(self) -> list[_Pass]:
+        """The passes whose turn it is: one per thread, in the order in which they were submitted."""
+        first = list(islice(self.submitted.values(), self.threads))
+        for each in first:
+            each.begun = each.begun or time.monotonic()
+        return first
+
     def seconds_left(self) -> float:
         """By the cost model, scaled to the passes measured so far."""
         now = time.monotonic()
         scale = self.seconds / self.predicted if self.predicted else 1.0
         ahead = scale * sum(map(pack_cost, self.waiting))
-        ahead += sum(max(0.0, scale * pack_cost(runs) - (now - begun)) for runs, begun in self.running.values())
+        for each in self.submitted.values():
+            ahead += max(0.0, scale * pack_cost(each.runs) - (now - (each.begun or now)))
         return ahead / max(1, self.threads)
 
     def _submit(self) -> None:
@@ -193,7 +229,7 @@ class _Work:
             return
         self.threads = _threads(self.client)
         elsewhere: list[Pack] = []
-        while self.waiting and len(self.running) < 2 * max(1, self.threads):
+        while self.waiting and len(self.submitted) < 2 * max(1, self.threads):
             runs = self.waiting.popleft()
             claimed = [run for run in runs if self.claims.take(run.key)]
             if left := [run for run in runs if run not in claimed]:
@@ -206,12 +242,12 @@ class _Work:
                     self.found += 1
             if mine:
                 future = self.client.submit(train_pack, mine, self.data_dir, pure=False, retries=0)
-                self.running[future] = (mine, time.monotonic())
+                self.submitted[future] = _Pass(mine)
                 future.add_done_callback(self.events.put)
         self.waiting.extend(elsewhere)
 
     def _collect(self, future: Any) -> None:
-        runs, _ = self.running.pop(future)
+        runs = self.submitted.pop(future).runs
         if future.status == "finished":
             found: list[Record] = future.result()
             for record in found:
@@ -261,12 +297,12 @@ class _Display:
             bar_format="{l_bar}{bar}| {postfix}",
             dynamic_ncols=True,
         )
-        self.shown = time.monotonic()
+        self.shown = -math.inf
 
     def show(self, last: bool = False) -> None:
         work = self.work
         done = self.done + work.computed + work.found
-        running = sum(len(runs) for runs, _ in work.running.values())
+        running = sum(len(each.runs) for each in work.running())
         text = f"{done} of {self.runs} done, {running} running, {len(work.failures)} failed"
         if not last:
             text += f", {_clock(work.seconds_left())} left" if work.predicted else ""
@@ -295,6 +331,7 @@ def _clock(seconds: float) -> str:
 def _connected(scheduler: str | None, workers: int | None, most: int) -> Iterator[Any]:
     """A client of the scheduler, or of a cluster of this machine's own, which ends with the block."""
     try:
+        import dask
         from dask.system import CPU_COUNT
         from distributed import Client, LocalCluster
     except ImportError as error:
@@ -309,6 +346,8 @@ def _connected(scheduler: str | None, workers: int | None, most: int) -> Iterato
             yield client
         return
     with (
+        # A laptop that was closed wakes up with workers that seem not to have answered for hours.
+        dask.config.set({"distributed.scheduler.worker-ttl": None}),
         # A Ctrl-C goes to all processes of a terminal; this one ends the others.
         LocalCluster(
             n_workers=min(most, workers or CPU_COUNT),
