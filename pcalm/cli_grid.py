@@ -128,7 +128,11 @@ def grid(
     )
     if export is not None:
         records.export(records.load_table(output), export)
+    alike: dict[str, list[str]] = {}
     for run, error in outcome.failures:
-        typer.echo(f"failed: {run.title}: {error}", err=True)
+        alike.setdefault(error, []).append(run.title)
+    for error, titles in alike.items():
+        more = "" if len(titles) == 1 else f" and {len(titles) - 1} more"
+        typer.echo(f"failed: {titles[0]}{more}: {error}", err=True)
     if outcome.failures:
         raise typer.Exit(1)

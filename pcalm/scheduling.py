@@ -18,6 +18,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -35,6 +36,7 @@ ATTEMPTS = 3
 TICK_S = 0.5
 CONNECT_TIMEOUT_S = 10
 PLAIN_EVERY_S = 30
+GONE = "the scheduler is gone; all finished runs are recorded, and the same command goes on from there"
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,10 @@ class _Work:
         self.client, self.claims, self.directory = client, claims, directory
         # Workers on this machine need not share the working directory.
         self.data_dir = None if data_dir is None else str(Path(data_dir).resolve())
-        self.waiting = deque(packs)
+        self.waiting: deque[Pack] = deque()
+        self.waiting_cost = 0.0
+        for runs in packs:
+            self._wait(runs)
         self.submitted: dict[Any, _Pass] = {}
         self.attempts: dict[str, int] = {}
         self.computed = self.found = 0
@@ -202,9 +207,7 @@ class _Work:
                 while True:
                     self._collect(self.events.get_nowait())
             if self.client.status != "running":
-                raise ConnectionError(
-                    "the scheduler is gone; all finished runs are recorded, and the same command goes on from there"
-                )
+                raise ConnectionError(GONE)
         display.show(last=True)
 
     def running(self) -> list[_Pass]:
@@ -218,10 +221,14 @@ class _Work:
         """By the cost model, scaled to the passes measured so far."""
         now = time.monotonic()
         scale = self.seconds / self.predicted if self.predicted else 1.0
-        ahead = scale * sum(map(pack_cost, self.waiting))
+        ahead = scale * self.waiting_cost
         for each in self.submitted.values():
             ahead += max(0.0, scale * pack_cost(each.runs) - (now - (each.begun or now)))
         return ahead / max(1, self.threads)
+
+    def _wait(self, runs: Pack) -> None:
+        self.waiting.append(runs)
+        self.waiting_cost += pack_cost(runs)
 
     def _submit(self) -> None:
         """Keeps one pass per thread running and one ready, so that what waits can still go to others."""
@@ -231,6 +238,7 @@ class _Work:
         elsewhere: list[Pack] = []
         while self.waiting and len(self.submitted) < 2 * max(1, self.threads):
             runs = self.waiting.popleft()
+            self.waiting_cost -= pack_cost(runs)
             claimed = [run for run in runs if self.claims.take(run.key)]
             if left := [run for run in runs if run not in claimed]:
                 elsewhere.append(left)
@@ -241,24 +249,29 @@ class _Work:
                     self.claims.release(run.key)
                     self.found += 1
             if mine:
-                future = self.client.submit(train_pack, mine, self.data_dir, pure=False, retries=0)
+                with _reaching():
+                    future = self.client.submit(train_pack, mine, self.data_dir, pure=False, retries=0)
                 self.submitted[future] = _Pass(mine)
                 future.add_done_callback(self.events.put)
-        self.waiting.extend(elsewhere)
+        for runs in elsewhere:
+            self._wait(runs)
 
     def _collect(self, future: Any) -> None:
         runs = self.submitted.pop(future).runs
         if future.status == "finished":
-            found: list[Record] = future.result()
+            with _reaching():
+                found: list[Record] = future.result()
             for record in found:
                 self._write(record)
             self.computed += len(found)
             self.seconds += found[0].summary["seconds"]
             self.predicted += pack_cost(runs)
         elif future.status == "error":
-            self._failed(runs, future.exception())
+            with _reaching():
+                error = future.exception()
+            self._failed(runs, error)
         else:  # cancelled or lost, with the scheduler or without
-            self.waiting.appendleft(runs)
+            self._wait(runs)
         future.release()
         for run in runs:
             self.claims.release(run.key)
@@ -277,7 +290,7 @@ class _Work:
         for run in runs:
             attempts = self.attempts[run.key] = self.attempts.get(run.key, 0) + 1
             if attempts < ATTEMPTS:
-                self.waiting.append([run])
+                self._wait([run])
             else:
                 self.failures.append((run, f"{type(error).__name__}: {error}"))
 
@@ -361,5 +374,15 @@ def _connected(scheduler: str | None, workers: int | None, most: int) -> Iterato
         yield client
 
 
+@contextlib.contextmanager
+def _reaching() -> Iterator[None]:
+    """Says what it means when a call to the scheduler fails."""
+    try:
+        yield
+    except (OSError, CancelledError) as error:
+        raise ConnectionError(GONE) from error
+
+
 def _threads(client: Any) -> int:
-    return sum(client.nthreads().values())
+    with _reaching():
+        return sum(client.nthreads().values())
