@@ -18,6 +18,7 @@ from conformance.requirements import REQUIREMENTS
 ROOT = Path(__file__).parents[1]
 ADAPTERS = """
 import os, time
+import numpy as np
 from conformance import oracle
 from conformance.protocol import Solution
 
