@@ -54,8 +54,14 @@ class _Builder:
         self.rows.append(tuple(row))
         self.sources.append(tuple(sources))
 
-    def table(self) -> Table:
-        return Table(self.id, self.title, self.columns, tuple(self.rows), tuple(self.sources), self.notes)
+    def table(self, *, without_empty: bool = False) -> Table:
+        """The table; without the columns in which no row has a value, if so wanted."""
+        kept = [
+            i for i in range(len(self.columns)) if not without_empty or any(row[i] is not None for row in self.rows)
+        ]
+        columns = tuple(self.columns[i] for i in kept)
+        rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
+        return Table(self.id, self.title, columns, rows, tuple(self.sources), self.notes)
 
 
 class Cells:
@@ -66,7 +72,9 @@ class Cells:
         self.varying = [name for name in CONTEXT if len(training) and training[name].nunique() > 1]
         fixed = [name for name in CONTEXT if name not in self.varying]
         first = {} if training.empty else training.iloc[0].to_dict()
-        self.note = ", ".join(f"{HEADINGS.get(name, name)} {first[name]}" for name in fixed if first) + "."
+        self.note = (
+            "All runs: " + ", ".join(f"{HEADINGS.get(name, name)} {first[name]}" for name in fixed if first) + "."
+        )
         self.columns = [Column(HEADINGS.get(name, name)) for name in (*self.varying, "width", "depth")]
 
     def __iter__(self) -> Iterator[tuple[Row, pandas.DataFrame]]:
@@ -113,8 +121,10 @@ def accuracy(results: Results) -> list[Table]:
         Column("cosine to BP", ".3f", "of the weight gradient after training, mean over the seeds"),
         Column("norm ratio", ".2f", "‖gradient‖ / ‖BP's‖ after training, mean over the seeds"),
         Column("diverged", "d", "runs that became non-finite; they have no accuracy"),
-        Column("the paper", ".1f", f"Seely & Gould, arXiv:2605.31022, seed {paper.SEED}"),
+        Column("the paper's accuracy", ".1f", f"Seely & Gould, arXiv:2605.31022, seed {paper.SEED}, %"),
         Column("ours minus it", "+.1f", f"seed {paper.SEED}, points"),
+        Column("the paper's cosine", ".2f", f"Seely & Gould, arXiv:2605.31022, seed {paper.SEED}"),
+        Column("our cosine minus it", "+.2f", f"seed {paper.SEED}"),
     ]
     notes = [f"Test accuracy in %, differences in points. {cells.note}"]
     if bootstrap:
@@ -127,8 +137,8 @@ def accuracy(results: Results) -> list[Table]:
         for setting, budget, part in methods_of(runs):
             mine = _by_seed(part)
             difference = paired(mine, exact) if setting != "bp" else []
-            theirs = _paper(part, setting, budget)
-            ours = mine.get(paper.SEED)
+            theirs, their_cosine = _paper(part, setting, budget)
+            ours, our_cosine = mine.get(paper.SEED), _by_seed(part, "gradient_cosine").get(paper.SEED)
             row: Row = [*cell, name_of(setting), budget or None]
             row += [_percent(mine.get(seed)) for seed in seeds]
             row += [_percent(f(list(mine.values()))) if mine else None for f in (_mean, min, max)]
@@ -137,10 +147,10 @@ def accuracy(results: Results) -> list[Table]:
                 enough = len(difference) >= BOOTSTRAP_SEEDS
                 row += [_percent(end) for end in bootstrap_interval(difference)] if enough else [None, None]
             row += [_mean_of(part, "gradient_cosine"), _mean_of(part, "gradient_norm_ratio")]
-            row += [int((part["status"] == "diverged").sum()), _percent(theirs)]
-            row += [_percent(ours - theirs) if ours is not None and theirs is not None else None]
+            row += [int((part["status"] == "diverged").sum())]
+            row += [_percent(theirs), _percent(_minus(ours, theirs)), their_cosine, _minus(our_cosine, their_cosine)]
             built.add(row, [*part["source"], *(runs[runs["setting"] == "bp"]["source"] if difference else ())])
-    return [built.table()]
+    return [built.table(without_empty=True)]
 
 
 def overview(results: Results) -> list[Table]:
@@ -169,7 +179,7 @@ def inference_cost(results: Results) -> list[Table]:
             Column("steps", "d", "primal steps per weight update"),
             Column("accuracy", ".1f", "%, mean over the seeds"),
             Column("minus BP", "+.1f", "points, over the seeds that both have"),
-            Column("seconds a run", ".1f", "mean over the seeds, on the machine of the record"),
+            Column("seconds a run", ".3g", "mean over the seeds, on the machine of the record"),
             Column("times BP", ".1f", "seconds, of BP's in the same cell"),
         ],
         [cells.note],
@@ -476,17 +486,21 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _by_seed(runs: pandas.DataFrame) -> dict[int, float]:
-    """Seed → test accuracy, of the runs that have one."""
-    done = runs[runs["test_accuracy"].notna()]
-    return dict(zip(done["seed"].astype(int), done["test_accuracy"].astype(float), strict=True))
+def _by_seed(runs: pandas.DataFrame, name: str = "test_accuracy") -> dict[int, float]:
+    """Seed → figure, of the runs that have one."""
+    done = runs[runs[name].notna()]
+    return dict(zip(done["seed"].astype(int), done[name].astype(float), strict=True))
 
 
-def _paper(runs: pandas.DataFrame, setting: str, budget: float) -> float | None:
+def _minus(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def _paper(runs: pandas.DataFrame, setting: str, budget: float) -> tuple[float | None, float | None]:
+    """The authors' test accuracy and cosine for this cell, method and budget, where they are known."""
     first = runs.iloc[0]
     same = all(first[name] == value for name, value in paper.CELL.items())
-    known = paper.FIGURES.get(setting)
-    return known[0] if known and same and budget in (0.0, paper.BUDGET) else None
+    return paper.FIGURES.get(setting, (None, None)) if same and budget in (0.0, paper.BUDGET) else (None, None)
 
 
 def at(setting: str, budget: float) -> str:

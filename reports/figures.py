@@ -35,9 +35,9 @@ STYLES: dict[str, tuple[str, Any, str]] = {
     "bp": ("#000000", "-", "o"),
     "pc": ("#D55E00", (0, (1, 1.2)), "s"),
     "pcalm": ("#0072B2", (0, (5, 2)), "^"),
-    "anchored": ("#009E73", "-", "D"),
+    "anchored": ("#56B4E9", "-", "D"),
 }
-OTHERS = ("#CC79A7", "#E69F00", "#56B4E9", "#999999")
+OTHERS = ("#CC79A7", "#E69F00", "#009E73", "#999999")
 SETTINGS = {
     "svg.hashsalt": "pcalm",  # ids in the file are the same every time
     "svg.fonttype": "path",  # text looks the same where other fonts are installed
@@ -55,8 +55,9 @@ SETTINGS = {
     "figure.dpi": 100,
 }
 PNG_DPI = 110
-# Less than BP's credit is blue, BP's is white, more is red; in grey, both ends are dark and the middle is light.
-CREDIT = LinearSegmentedColormap.from_list("credit", ["#08306b", "#4a90c8", "#ffffff", "#e8825a", "#7f0000"])
+# Less than BP's credit is blue, BP's is white, more is red; in grey, both ends are dark and the middle is light. An odd
+# number of colours has a middle one.
+CREDIT = LinearSegmentedColormap.from_list("credit", ["#08306b", "#4a90c8", "#ffffff", "#e8825a", "#7f0000"], N=257)
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,19 @@ for (const section of document.querySelectorAll("section.table")) {
     });
   });
 
+  const split = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
+  // What a row is found by: all its words but those of its sources.
+  const words = new Map(
+    rows.map((row) => [row, split([...row.cells].map((cell) => (cell.matches(".from") ? "" : cell.textContent)).join(" "))]),
+  );
+  // A number finds itself, so that 8 does not find 80; other text finds the words that begin with it.
+  const matches = (wanted, word) => (isNaN(wanted) ? word.startsWith(wanted) : word === wanted);
+
   const apply = () => {
-    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = split(filter.value);
     let shown = 0;
     for (const row of rows) {
-      // Every word must be the beginning of a word in the row, so that "8" finds 8 and not 128.
-      const text = ` ${[...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase()}`;
-      row.hidden = !words.every((word) => text.includes(` ${word}`));
+      row.hidden = !wanted.every((each) => words.get(row).some((word) => matches(each, word)));
       shown += !row.hidden;
     }
     count.textContent = shown === rows.length ? `${rows.length} rows` : `${shown} of ${rows.length} rows`;

@@ -80,7 +80,7 @@ def _figure(figure: Figure) -> str:
     named = f'<svg role="img" aria-label="{escape(figure.title)}"{drawing}'
     return f"""<figure id="figure-{figure.id}">
 <h2>{escape(figure.title)}</h2>
-<div class="drawing">{named}</div>
+<div class="drawing" role="region" aria-label="{escape(figure.title)}, drawing" tabindex="0">{named}</div>
 <figcaption>{escape(figure.caption)} From {_links(figure.sources[:1])}{_more(figure.sources)}.</figcaption>
 </figure>
 """
@@ -101,7 +101,7 @@ def _section(table: Table, results: Results) -> str:
             _cell(column, value, right) for column, value, right in zip(table.columns, values, numeric, strict=True)
         ]
         if table.sources:
-            cells.append(f"<td>{_sources(table.sources[index], results.sources)}</td>")
+            cells.append(f'<td class="from">{_sources(table.sources[index], results.sources)}</td>')
         anchor = f' id="source-{escape(str(values[0]))}"' if table.id == SOURCES else ""
         rows.append(f"<tr{anchor}>{''.join(cells)}</tr>")
     newline = "\n"
