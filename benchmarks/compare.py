@@ -163,12 +163,21 @@ class Session:
                         self.sample(side, name, index)
 
     def sample(self, side: int, name: str, index: int) -> None:
+        """Adds one sample, an error, or that the machine cannot do this.
+
+        Raises:
+            UnmeasurableError: the side's server is gone: somebody ended it, or there was no memory.
+        """
+        from asv import util
         from asv.runner import run_benchmark
 
         into = self.samples[side]
         if (name, index) in into.unsupported or index in into.errors.get(name, {}):
             return
-        found = run_benchmark(self.benchmarks[name], self.servers[side], profile=False, selected_idx={index})
+        try:
+            found = run_benchmark(self.benchmarks[name], self.servers[side], profile=False, selected_idx={index})
+        except (util.UserError, RuntimeError, OSError) as error:
+            raise UnmeasurableError(f"the process that runs the benchmarks is gone: {error}") from error
         value, times = found.result[index], found.samples[index]
         if value is None:
             into.errors.setdefault(name, {})[index] = found.stderr
@@ -309,7 +318,11 @@ def environment(tree: Path, spec: str | None) -> tuple[Any, Any]:
 
 
 def discover(conf: Any, env: Any, tree: Path) -> list[Benchmark]:
-    """The benchmarks of the tree; none where its suite cannot be imported with its own code."""
+    """The benchmarks of the tree; none where its suite cannot be imported with its own code.
+
+    Raises:
+        UnmeasurableError: somebody ended the process that lists them.
+    """
     from asv import util
     from asv.runner import BENCHMARK_RUN_SCRIPT
 
@@ -319,6 +332,8 @@ def discover(conf: Any, env: Any, tree: Path) -> list[Benchmark]:
         try:
             env.run(runner, cwd=place, env=dict(os.environ), dots=False, display_error=False)
         except util.ProcessError as error:
+            if error.retcode < 0:
+                raise UnmeasurableError(f"the process that lists the benchmarks is gone: {error}") from error
             print(f"the benchmarks of {tree.name} cannot be listed:\n{error.stderr}", file=sys.stderr)
             return []
         return [{"timeout": conf.default_benchmark_timeout, **it} for it in json.loads(found.read_text())]

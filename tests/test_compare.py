@@ -299,3 +299,26 @@ def test_errors_are_shown_in_full_for_a_few() -> None:
     head = {f"{NAME}{number}": Measured("seconds", error="boom") for number in range(5)}
     found: Verdict = judge({name: seconds(1.0) for name in head}, head)
     assert found.markdown().count("boom") == 3
+
+
+def test_a_server_that_is_gone_is_nothing_measured() -> None:
+    class Gone:
+        def run(self, **_: object) -> None:
+            raise RuntimeError("did not receive data from socket")
+
+    session = Session(None, None)
+    session.benchmarks = {TIME["name"]: {**TIME, "timeout": 1.0}}
+    session.samples, session.servers = [Samples(), Samples()], [Gone(), Gone()]
+    with pytest.raises(compare.UnmeasurableError, match="is gone: did not receive"):
+        session.sample(1, TIME["name"], 0)
+
+
+def test_listing_that_is_ended_is_not_a_disappearance(tmp_path: Path) -> None:
+    from asv import util
+
+    class Environment:
+        def run(self, *_: object, **__: object) -> None:
+            raise util.ProcessError([], -15, "", "")
+
+    with pytest.raises(compare.UnmeasurableError, match="is gone"):
+        compare.discover(None, Environment(), tmp_path)
