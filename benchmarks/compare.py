@@ -128,11 +128,9 @@ class Session:
 
         self.conf, self.env = conf, env
         listed = [discover(conf, env, tree) for tree in trees]
-        self.vanished, self.benchmarks = (
+        self.known, self.benchmarks = (
             {it["name"]: it for it in found if re.search(pattern, it["name"])} for found in listed
         )
-        for name in self.benchmarks:
-            self.vanished.pop(name, None)
         self.samples = [Samples(), Samples()]
         self.servers = []
         for tree in trees:
@@ -160,7 +158,8 @@ class Session:
                 if turn == 0 or self.noisy(name):
                     # The side that goes first changes, so that neither has the warmer cache.
                     for side in (0, 1) if turn % 2 == 0 else (1, 0):
-                        self.sample(side, name, index)
+                        if side == 1 or name in self.known:  # what base does not have is new, even if it ran there
+                            self.sample(side, name, index)
 
     def sample(self, side: int, name: str, index: int) -> None:
         """Adds one sample, an error, or that the machine cannot do this.
@@ -194,7 +193,7 @@ class Session:
 
     def verdict(self) -> Verdict:
         base, head = (collect(self.benchmarks, samples) for samples in self.samples)
-        gone = {name: Measured(it["unit"]) for name, it in self.vanished.items()}
+        gone = {name: Measured(it["unit"]) for name, it in self.known.items() if name not in self.benchmarks}
         return judge({**base, **gone}, head)
 
     def save(self, results: Path, repository: Path, commit: str, samples: Samples) -> None:
