@@ -47,7 +47,7 @@ class Outcome:
         runs: in the grid.
         before: that had their records before.
         computed: by this call.
-        failures: runs that failed, with the error of the last attempt.
+        failures: runs that failed, in the grid's order, with the error of the last attempt.
     """
 
     runs: int
@@ -99,7 +99,9 @@ def compute(
         work = _Work(client, claims, directory, pack(todo, max(1, _threads(client))), data_dir)
         with _Display(work, len(runs), progress) as display:
             work.run(display)
-    return Outcome(len(runs), len(runs) - len(todo), work.computed, work.failures)
+    order = {run.key: place for place, run in enumerate(runs)}
+    failures = sorted(work.failures, key=lambda failure: order[failure[0].key])
+    return Outcome(len(runs), len(runs) - len(todo), work.computed, failures)
 
 
 def train_pack(runs: Sequence[Planned], data_dir: str | None) -> list[Record]:
