@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help verify test lint format mutants speed bench bench-quick bench-site bench-compare gate-selftest gpu catalogue clean
+.PHONY: help verify test lint format report mutants speed bench bench-quick bench-site bench-compare gate-selftest gpu catalogue clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -29,6 +29,9 @@ lint: $(INSTALLED) ## check style and types
 format: $(INSTALLED) ## put the code into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+report: $(INSTALLED) ## the project's own results, results.md and figures, from the data in reports/data
+	$(BIN)/python -m reports.build
 
 mutants: $(INSTALLED) ## the kill matrix: which wrong implementation fails which requirement (under 25 minutes)
 	$(BIN)/python -m conformance.kill_matrix

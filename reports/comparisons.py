@@ -68,8 +68,8 @@ class Cells:
     """Training runs by cell: which parts of the context differ become columns, the others a sentence."""
 
     def __init__(self, training: pandas.DataFrame) -> None:
-        self.frame = training.assign(budget=training["budget"].fillna(0.0)) if len(training) else training
-        self.varying = [name for name in CONTEXT if len(training) and training[name].nunique() > 1]
+        self.frame = training.assign(budget=training["budget"].fillna(0.0))
+        self.varying = [name for name in CONTEXT if training[name].nunique() > 1]
         fixed = [name for name in CONTEXT if name not in self.varying]
         first = {} if training.empty else training.iloc[0].to_dict()
         self.note = (
@@ -79,21 +79,18 @@ class Cells:
 
     def __iter__(self) -> Iterator[tuple[Row, pandas.DataFrame]]:
         """The cell's part of a row, and its runs."""
-        if self.frame.empty:
-            return
         for _, runs in self.frame.groupby(list(CELL), sort=True):
             first = runs.iloc[0]
             yield [_plain(first[name]) for name in (*self.varying, "width", "depth")], runs
 
     def contexts(self) -> Iterator[tuple[dict[str, Any], pandas.DataFrame]]:
         """What differs from one context to another, by name, and all runs of that context."""
-        if len(self.frame):
-            for _, runs in self.frame.groupby(list(CONTEXT), sort=True):
-                yield {name: _plain(runs.iloc[0][name]) for name in self.varying}, runs
+        for _, runs in self.frame.groupby(list(CONTEXT), sort=True):
+            yield {name: _plain(runs.iloc[0][name]) for name in self.varying}, runs
 
     @property
     def seeds(self) -> list[int]:
-        return sorted(self.frame["seed"].unique().tolist()) if len(self.frame) else []
+        return sorted(self.frame["seed"].unique().tolist())
 
 
 def methods_of(runs: pandas.DataFrame) -> list[tuple[str, float, pandas.DataFrame]]:
@@ -133,12 +130,12 @@ def accuracy(results: Results) -> list[Table]:
         )
     built = _Builder("accuracy", "Test accuracy by width, depth and method", columns, notes)
     for cell, runs in cells:
-        exact = _by_seed(runs[runs["setting"] == "bp"])
+        exact = by_seed(runs[runs["setting"] == "bp"])
         for setting, budget, part in methods_of(runs):
-            mine = _by_seed(part)
+            mine = by_seed(part)
             difference = paired(mine, exact) if setting != "bp" else []
             theirs, their_cosine = _paper(part, setting, budget)
-            ours, our_cosine = mine.get(paper.SEED), _by_seed(part, "gradient_cosine").get(paper.SEED)
+            ours, our_cosine = mine.get(paper.SEED), by_seed(part, "gradient_cosine").get(paper.SEED)
             row: Row = [*cell, name_of(setting), budget or None]
             row += [_percent(mine.get(seed)) for seed in seeds]
             row += [_percent(f(list(mine.values()))) if mine else None for f in (_mean, min, max)]
@@ -156,7 +153,7 @@ def accuracy(results: Results) -> list[Table]:
 def overview(results: Results) -> list[Table]:
     """The mean accuracy of every method at every budget, one row per cell."""
     cells = Cells(results.training)
-    kinds = methods_of(cells.frame) if len(cells.frame) else []
+    kinds = methods_of(cells.frame)
     columns = [Column(at(setting, budget), ".1f") for setting, budget, _ in kinds]
     notes = [f"Mean test accuracy in % over the seeds that were run. {cells.note}"]
     built = _Builder("overview", "Test accuracy at a glance", [*cells.columns, *columns], notes)
@@ -201,13 +198,13 @@ def inference_cost(results: Results) -> list[Table]:
     for cell, runs in cells:
         is_bp = runs["setting"] == "bp"
         exact, seconds, bp_sources = (
-            _by_seed(runs[is_bp]),
+            by_seed(runs[is_bp]),
             _mean_of(runs[is_bp], "seconds"),
             list(runs[is_bp]["source"]),
         )
         gaps: dict[str, list[tuple[float, float, list[str]]]] = {}
         for setting, budget, part in methods_of(runs):
-            difference = paired(_by_seed(part), exact)
+            difference = paired(by_seed(part), exact)
             gap = _mean(difference) if difference and setting != "bp" else None
             if gap is not None:
                 gaps.setdefault(setting, []).append((budget, gap, list(part["source"])))
@@ -486,7 +483,7 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _by_seed(runs: pandas.DataFrame, name: str = "test_accuracy") -> dict[int, float]:
+def by_seed(runs: pandas.DataFrame, name: str = "test_accuracy") -> dict[int, float]:
     """Seed → figure, of the runs that have one."""
     done = runs[runs[name].notna()]
     return dict(zip(done["seed"].astype(int), done[name].astype(float), strict=True))

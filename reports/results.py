@@ -45,12 +45,18 @@ class Source:
     finished: str = ""
 
 
+def no_runs() -> pandas.DataFrame:
+    """The table of training runs without a row."""
+    dtypes = {name: dtype for name, (_, _, dtype) in records.COLUMNS.items()} | {"source": "str", "file": "str"}
+    return pandas.DataFrame({name: pandas.Series(dtype=dtype) for name, dtype in dtypes.items()})
+
+
 @dataclass
 class Results:
     """Everything that was found.
 
     Attributes:
-        training: one row per run, with the columns of `pcalm.records` and `source`.
+        training: one row per run, with the columns of `pcalm.records` and those of its `source` and `file`.
         curves: learning curves by key, of `records.load_curves`.
         conformance, speed, kill_matrices: the files' contents, each with its "source".
         measured: by the measurement's name, each with its "source".
@@ -58,7 +64,7 @@ class Results:
         unread: files that are no such thing, with the reason.
     """
 
-    training: pandas.DataFrame
+    training: pandas.DataFrame = field(default_factory=no_runs)
     curves: list[Path] = field(default_factory=list)
     conformance: list[Content] = field(default_factory=list)
     speed: list[Content] = field(default_factory=list)
@@ -89,7 +95,7 @@ def load(directory: str | Path) -> Results:
     """
     root = Path(directory)
     require(root.is_dir(), f"results must be an existing directory, got {str(directory)!r}")
-    found = Results(pandas.DataFrame())
+    found = Results()
     frames = []
     for path in _files(root):
         place = str(path.relative_to(root))
@@ -97,7 +103,7 @@ def load(directory: str | Path) -> Results:
             if path.name == records.FOLDER or path.suffix in (".csv", ".parquet"):
                 frames += _training(found, path, place)
             else:
-                _content(found, json.loads(path.read_text(encoding="utf-8")), place)
+                read_json(found, path, place)
         except (ValueError, KeyError, TypeError) as error:
             found.unread.append((place, str(error) or type(error).__name__))
     if frames:
@@ -151,7 +157,13 @@ def _source_of_run(run: Content) -> Source:
     )
 
 
-def _content(found: Results, content: Any, place: str) -> None:
+def read_json(found: Results, path: Path, place: str) -> None:
+    """Takes in a JSON file, which is shown under the name `place`.
+
+    Raises:
+        ValueError: it is none of the kinds at the top of this module.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
     require(isinstance(content, dict), "it holds no object")
     if "measurement" in content:
         kind, name = "measurement", f"measured-{content['measurement']}"

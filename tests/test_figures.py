@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas
 import pytest
 from matplotlib.colors import to_rgb
 
@@ -170,6 +169,6 @@ def test_exponents_are_those_of_the_points(drawn: list[Figure]) -> None:
 
 
 def test_nothing_is_drawn_from_nothing() -> None:
-    assert all_figures(Results(pandas.DataFrame(), measured={})) == []
+    assert all_figures(Results()) == []
     only = {"scattering": measured()["scattering"]}
-    assert [figure.id for figure in all_figures(Results(pandas.DataFrame(), measured=only))] == ["scattering"]
+    assert [figure.id for figure in all_figures(Results(measured=only))] == ["scattering"]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas
 import pytest
 
 from pcalm import records
@@ -268,7 +267,7 @@ def test_one_kind_of_results_is_enough(tmp_path: Path) -> None:
 
 
 def test_measurements_become_tables() -> None:
-    found = Results(pandas.DataFrame(), measured=measured())
+    found = Results(measured=measured())
     worst = rows(found, "alignment")[0]
     assert [worst[name] for name in ("cosine, worst", "median", "best")] == pytest.approx([0.7, 0.8, 0.9])
     assert worst["worst at"] == "relu N=8 L=8 seed 2"

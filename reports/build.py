@@ -1,0 +1,160 @@
+"""The project's own results: results.md and its figures, made from the data that is shipped beside them.
+
+    python -m reports.build             writes reports/results.md and reports/figures/
+    python -m reports.build --check     writes nothing; exit status 1 if a file would differ, with its name
+
+The same data gives the same files, byte for byte; drawings do so with the releases in constraints.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas
+
+from pcalm.grid import SIZES
+from pcalm.storage import write_text
+from reports import comparisons, figures, results
+from reports.figures import Figure
+from reports.results import Results
+from reports.tables import Column, Table
+
+HERE = Path(__file__).parent
+KILL_MATRIX = HERE.parent / "conformance" / "kill_matrix.json"
+# The headline grid: all of it, so that what is missing can be said.
+METHODS = (("bp", 0.0), ("pc", 2.0), ("pcalm", 2.0), ("anchored", 1.25), ("anchored", 2.0))
+SEEDS = (0, 1, 2)
+DEEP = 500  # layers
+
+
+def files(data: Path = HERE / "data") -> dict[str, str]:
+    """Every file that is made from the data, by its path below reports/."""
+    found = results.load(data)
+    if KILL_MATRIX.exists():
+        results.read_json(found, KILL_MATRIX, "conformance/kill_matrix.json")
+    drawn: dict[str, Figure] = {}
+    text = "\n".join(_text(found, drawn))
+    return {"results.md": text} | {f"figures/{name}.svg": figure.svg() for name, figure in drawn.items()}
+
+
+def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
+    """The document's lines; the figures that it shows are put into `drawn`."""
+    training = found.training
+    of_headline = (training["dataset"] == "fashion-mnist") & (training["activation"] == "relu")
+    headline = dataclasses.replace(found, training=training[of_headline & (training["depth"] < DEEP)])
+    deep = dataclasses.replace(found, training=training[training["depth"] >= DEEP])
+    lines = [
+        "# Results",
+        "",
+        "Made by `make report` from the records in [data/](data/), none of it by hand. The paper is Seely & Gould,",
+        "Augmented Lagrangian Predictive Coding, arXiv:2605.31022; anchored PC-ALM is an extension of this project.",
+        "",
+    ]
+
+    def show(title: str, source: Results, *builds: Callable[[Results], Sequence[Table | Figure]]) -> None:
+        shown: list[str] = []
+        for item in (each for build in builds for each in build(source)):
+            if isinstance(item, Figure):
+                drawn[item.id] = item
+                shown += [f"![{item.title}](figures/{item.id}.svg)", "", item.caption, ""]
+            elif item.rows:
+                shown += [item.section("markdown", level=3), ""]
+        if shown:
+            lines.extend([f"## {title}", "", *shown])
+
+    def missing(source: Results) -> list[Table]:
+        return [comparisons.missing(source.training, SIZES, SIZES, METHODS, SEEDS)]
+
+    show(
+        "Accuracy over width × depth, Fashion-MNIST, relu, one epoch",
+        headline,
+        *(figures.heat_maps, comparisons.overview, early, missing, comparisons.inference_cost, comparisons.accuracy),
+        figures.learning_curves,
+    )
+    show("Deeper", deep, comparisons.inference_cost, comparisons.accuracy)
+    show(
+        "Alignment with BP at initialisation",
+        found,
+        *(figures.cosine_by_budget, _without("alignment-cells", comparisons.alignment), comparisons.convergence),
+    )
+    credit = (figures.space_time, figures.arrival, comparisons.credit, figures.shares)
+    show("How credit travels", found, *credit, figures.scattering, comparisons.scattering)
+    show("Conformance", found, _without("conformance-figures", comparisons.conformance), comparisons.kill_matrix)
+    show("Speed", found, comparisons.speed)
+    return [*lines, provenance(found).section("markdown", level=2), ""]
+
+
+def early(found: Results) -> list[Table]:
+    """Anchored PC-ALM at 1.25L against the paper's method at 2L, seed by seed."""
+    columns = [
+        Column("N"),
+        Column("L"),
+        Column("seeds", "d"),
+        Column("PC-ALM, 2L", ".1f"),
+        Column("anchored, 1.25L", ".1f"),
+    ]
+    columns += [Column("difference", "+.1f"), Column("least", "+.1f"), Column("most", "+.1f")]
+    rows, sources = [], []
+    for (depth, width), runs in found.training.groupby(["depth", "width"]):
+        parts = [
+            runs[(runs["setting"] == setting) & (runs["budget"] == budget)]
+            for setting, budget in (("pcalm", 2.0), ("anchored", 1.25))
+        ]
+        papers, ours = (comparisons.by_seed(part) for part in parts)
+        both = sorted(set(papers) & set(ours))
+        if both:
+            differences = [100 * (ours[seed] - papers[seed]) for seed in both]
+            means = [100 * sum(each[seed] for seed in both) / len(both) for each in (papers, ours)]
+            spread = (sum(differences) / len(both), min(differences), max(differences))
+            rows.append((int(width), int(depth), len(both), *means, *spread))
+            sources.append(tuple(source for part in parts for source in part["source"]))
+    title = "Anchored PC-ALM at 1.25L against the paper's method at 2L"
+    return [Table("early", title, tuple(columns), tuple(rows), tuple(sources), ("Test accuracy, %, paired by seed.",))]
+
+
+def provenance(found: Results) -> Table:
+    """How many records come from which commit and machine."""
+    sources = pandas.DataFrame([dataclasses.asdict(source) for source in found.sources.values()])
+    names = ["file", "commit", "machine", "versions"]
+    rows = [
+        (*key, len(part), part["finished"].min(), part["finished"].max())
+        for key, part in sources.groupby(names, sort=True)
+    ]
+    columns = (*map(Column, names), Column("records", "d"), Column("first"), Column("last"))
+    return Table("provenance", "Where the numbers come from", columns, tuple(rows))
+
+
+def _without(name: str, build: Callable[[Results], list[Table]]) -> Callable[[Results], list[Table]]:
+    return lambda found: [table for table in build(found) if table.id != name]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m reports.build", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file would differ")
+    check = parser.parse_args().check
+    made = files()
+    differing = [name for name, text in made.items() if not _holds(HERE / name, text)]
+    stale = sorted(path for path in (HERE / "figures").glob("*.svg") if f"figures/{path.name}" not in made)
+    differing += [f"figures/{path.name}" for path in stale]
+    if check:
+        print("\n".join(f"differs: reports/{name}" for name in differing) or "no difference")
+        return int(bool(differing))
+    (HERE / "figures").mkdir(exist_ok=True)
+    for name, text in made.items():
+        write_text(HERE / name, text)
+    for path in stale:
+        path.unlink()
+    print("\n".join(f"changed: reports/{name}" for name in differing) or "no difference")
+    return 0
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
