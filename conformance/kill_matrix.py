@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import hypothesis
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -39,6 +40,13 @@ def load_tests() -> None:
     """Fills `checking.TESTS`."""
     for file in sorted(Path(__file__).parent.glob("test_*.py")):
         importlib.import_module(f"conformance.{file.stem}")
+
+
+def start_worker() -> None:
+    """One process: whether a property test rejects a mutant is what counts, so its example need not be made small."""
+    load_tests()
+    hypothesis.settings.register_profile("mutants", phases=[hypothesis.Phase.generate])
+    hypothesis.settings.load_profile("mutants")
 
 
 def level_of(requirement: str) -> str:
@@ -113,7 +121,7 @@ def row(task: tuple[str, str]) -> Row:
 
 def rows(tasks: list[tuple[str, str]], jobs: int) -> dict[str, Row]:
     context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, initializer=load_tests) as pool:
+    with context.Pool(jobs, initializer=start_worker) as pool:
         done = tqdm(pool.imap_unordered(row, tasks), total=len(tasks), unit="mutant", mininterval=5)
         return {one.mutant: one for one in done}
 
