@@ -252,7 +252,8 @@ def cosine_by_budget(results: Results) -> list[Figure]:
     caption = (
         f"Cosine of the weight gradient to BP's at initialisation by inference budget, N = {content['width']}, "
         f"{content['activation']}, {content['samples']} images of {content['dataset']}: mean and range over the seeds. "
-        "The paper's budget is the dotted line. Plain PC-ALM rings; anchoring damps it. PC stays where it is."
+        "The paper's budget is the dotted line. Plain PC-ALM rings; anchoring damps it. In deep networks, PC stays where "
+        "it is."
     )
     return [Figure("cosine-budget", "Alignment with BP against budget", caption, canvas, (content["source"],))]
 
@@ -367,7 +368,7 @@ def arrival(results: Results) -> list[Figure]:
             _fitted(ax, reached(frame, setting, target), setting, name_of(setting))
         ax.set(title=f"alignment: cosine {target:g}", xlabel="depth L")
     for ax in axes:
-        ax.set(xscale="log", yscale="log")
+        ax.set(xscale="log", yscale="log", xticks=(4, 8, 16, 32, 64, 128))
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(ScalarFormatter())
             axis.set_minor_formatter(NullFormatter())
@@ -377,7 +378,7 @@ def arrival(results: Results) -> list[Figure]:
         "Left: the first iteration at which ‖q_l‖ reaches the given part of ‖δ_l‖. Right: the first iteration at which "
         "the weight gradient has the given cosine to BP's, mean over the seeds. At initialisation, "
         f"N = {credit['width']}, {credit['activation']}; exponents by least squares on logarithms (left over distances "
-        "≥ 3). Missing points: not reached."
+        "≥ 3). Missing points: not reached in every seed."
     )
     sources = (credit["source"], convergence["source"])
     return [
