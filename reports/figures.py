@@ -252,8 +252,8 @@ def cosine_by_budget(results: Results) -> list[Figure]:
     caption = (
         f"Cosine of the weight gradient to BP's at initialisation by inference budget, N = {content['width']}, "
         f"{content['activation']}, {content['samples']} images of {content['dataset']}: mean and range over the seeds. "
-        "The paper's budget is the dotted line. Plain PC-ALM rings; anchoring damps it. In deep networks, PC stays where "
-        "it is."
+        "The paper's budget is the dotted line. Plain PC-ALM rings; anchoring damps it. In deep networks, PC stays "
+        "where it is."
     )
     return [Figure("cosine-budget", "Alignment with BP against budget", caption, canvas, (content["source"],))]
 
