@@ -141,7 +141,7 @@ class TrainingConfig:
 
     def resolved(self) -> dict[str, Any]:
         """All settings as plain values, equal for two configurations that mean the same run."""
-        settings = dataclasses.asdict(self)
+        settings = dict(vars(self))  # flat, so a copy is enough, and asdict takes ten times as long
         if self.method == "bp":
             settings["steps"] = settings["step_size"] = None
         elif self.steps is None:
