@@ -16,7 +16,7 @@ import pandas
 from pcalm.analysis import arrival_exponent, evenness
 from reports import paper
 from reports.results import Results
-from reports.tables import Column, Table, Value
+from reports.tables import VERDICT, Column, Table, Value
 
 NAMES = {"bp": "BP", "pc": "PC", "pcalm": "PC-ALM", "anchored": "anchored PC-ALM"}
 CONTEXT = ("implementation", "dataset", "activation", "epochs", "lr", "batch_size", "dtype", "device")
@@ -397,7 +397,7 @@ def conformance(results: Results) -> list[Table]:
     built = _Builder(
         "conformance",
         "Conformance by requirement and implementation",
-        [Column("requirement"), Column("chapter"), Column("claim"), *map(Column, names)],
+        [Column("requirement"), Column("chapter"), Column("claim"), *(Column(name, VERDICT) for name in names)],
         ["unsupported: the implementation does not offer what the requirement needs, or it does not apply there."],
     )
     detail = _Builder(
@@ -408,7 +408,7 @@ def conformance(results: Results) -> list[Table]:
             *(
                 Column("must be"),
                 Column("bound", ".4g"),
-                Column("verdict"),
+                Column("verdict", VERDICT),
                 Column("cases", "d"),
                 Column("seconds", ".1f"),
             ),

@@ -12,7 +12,7 @@ from pathlib import Path
 from reports.comparisons import all_tables
 from reports.figures import Figure, all_figures
 from reports.results import Results, Source
-from reports.tables import Column, Table, Value
+from reports.tables import VERDICT, Column, Table, Value
 
 PAGE = "index.html"
 HERE = Path(__file__).parent
@@ -134,11 +134,8 @@ def _cell(column: Column, value: Value, right: bool) -> str:
         # Sorting goes by the unrounded number; "–" has none.
         number = f' data-value="{value!r}"' if value is not None and value == value else ""
         return f'<td class="number"{number}>{shown}</td>'
-    return (
-        f'<td class="text {shown}">{shown}</td>'
-        if shown in ("passed", "failed", "error")
-        else f'<td class="text">{shown}</td>'
-    )
+    kind = f"text {shown}" if column.form == VERDICT else "text"
+    return f'<td class="{kind}">{shown}</td>'
 
 
 def _sources(names: Sequence[str], sources: dict[str, Source]) -> str:

@@ -181,7 +181,7 @@ def read_json(found: Results, path: Path, place: str) -> None:
         raise ValueError("its content is of no kind that a report is made from")
     environment = content.get("environment") or content.get("machine") or {}
     versions = content.get("versions") or {key: environment[key] for key in records.VERSIONS if key in environment}
-    machine = [str(value) for key, value in environment.items() if key not in records.VERSIONS]
+    machine = [f"{key} {value}" for key, value in environment.items() if key not in records.VERSIONS]
     found.sources[name] = Source(
         name,
         f"{kind} {content.get('measurement', '')}".strip(),

@@ -20,6 +20,7 @@ Value = str | int | float | bool | None
 FORMATS = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html", "csv": "csv"}
 SUFFIXES = {"terminal": "txt", "markdown": "md", "latex": "tex", "html": "html", "csv": "csv"}
 MISSING = "–"
+VERDICT = "verdict"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Column:
     Attributes:
         name: the heading.
         form: a format specification such as ".3f"; "" shows a value as it is. Text and missing values pass through.
+            VERDICT says that the column holds verdicts, which a page marks.
         about: what the column holds, in one sentence, where the heading does not say it.
     """
 
