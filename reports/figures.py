@@ -150,8 +150,8 @@ def heat_maps(results: Results) -> list[Figure]:
         name = "-".join(["accuracy", *(re.sub(r"[^\w.]+", "-", str(value)) for value in context.values())])
         about = ", ".join(map(str, context.values()))
         caption = (
-            "Mean test accuracy over the seeds by width and depth; one colour scale for all methods. A dash: not run, or "
-            "diverged."
+            "Mean test accuracy over the seeds by width and depth; one colour scale for all methods. A dash: not run, "
+            "or diverged."
         )
         title = "Test accuracy over width × depth" + (f": {about}" if about else "")
         figures.append(Figure(name, title, caption, canvas, tuple(runs["source"])))
