@@ -367,7 +367,7 @@ def _connected(scheduler: str | None, workers: int | None, most: int) -> Iterato
         LocalCluster(
             n_workers=min(most, workers or CPU_COUNT),
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs="CRITICAL",
             preload=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
         ) as cluster,

@@ -45,7 +45,7 @@ WITHIN_S = 300
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a scheduler with two workers, which are threads of this process."""
-    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
     place = str(tmp_path_factory.mktemp("dask"))
     with LocalCluster(**settings, protocol="tcp", host="127.0.0.1", local_directory=place) as local:
         yield local.scheduler_address
@@ -410,7 +410,7 @@ def test_a_killed_worker_and_then_a_killed_scheduler(cluster: str, tmp_path: Pat
     """Three worker processes: one is killed while it works, and the rest takes over; then the scheduler is killed."""
     out, contact = tmp_path / "out", tmp_path / "scheduler.json"
     with contextlib.ExitStack() as stack:
-        where = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+        where = ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
         scheduler = stack.enter_context(dask("scheduler", *where, "--scheduler-file", str(contact)))
         wait_for(contact.exists, "scheduler")
         single = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path)]
