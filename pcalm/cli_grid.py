@@ -35,8 +35,8 @@ def _plan(chosen: Grid, output: Path) -> None:
     todo = [run for run in runs if run.key not in done]
     hours = sum(cost(run.config) for run in todo) / 3600
     typer.echo(
-        f"{len(runs)} runs: {len(runs) - len(todo)} done, {len(todo)} to do, some {hours:.2g} hours of one core "
-        "(of 2026; yours may differ)"
+        f"{len(runs)} runs: {len(runs) - len(todo)} done, {len(todo)} to do, about {hours:.2g} core hours by the cost "
+        "model"
     )
 
 
@@ -92,7 +92,9 @@ def grid(
     scheduler: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Dask scheduler to run on, such as tcp://host:8786; without it, on this machine."
+            metavar="ADDRESS",
+            help="Dask scheduler to run on, such as tcp://host:8786, whose workers have pcalm and the data sets; "
+            "without it all cores of this machine.",
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes on this machine.", show_default="one per core")] = None,

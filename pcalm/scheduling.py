@@ -309,7 +309,7 @@ class _Display:
             total=runs,
             initial=self.done,
             disable=not (wanted and sys.stderr.isatty()),
-            bar_format="{l_bar}{bar}| {postfix}",
+            bar_format="{desc} |{bar}|",
             dynamic_ncols=True,
         )
         self.shown = -math.inf
@@ -323,7 +323,7 @@ class _Display:
             text += f", {_clock(work.seconds_left())} left" if work.predicted else ""
             text += "" if work.threads else ", no workers: waiting for some"
         self.bar.n = done
-        self.bar.set_postfix_str(text)
+        self.bar.set_description_str(text)
         now = time.monotonic()
         if self.wanted and self.bar.disable and (last or now - self.shown > PLAIN_EVERY_S):
             print(text, file=sys.stderr, flush=True)

@@ -557,7 +557,7 @@ def test_the_command(cluster: str, tmp_path: Path) -> None:
     path.write_text("widths = [4]\nbatch_size = 280\nlr = 1e-2\nseeds = [5]")
     given = f"--preset quick --file {path} --depths 8 --epochs 1 --output {tmp_path / 'o'}".split()
     planned = run(*given, "--dry-run")
-    assert planned.stdout.startswith("4 runs: 0 done, 4 to do, some ")
+    assert planned.stdout.startswith("4 runs: 0 done, 4 to do, about ")
     assert not (tmp_path / "o").exists()
     done = run(*given, "--scheduler", cluster, "--export", str(table))
     assert (done.exit_code, done.stderr) == (0, "0 of 4 done, 2 running, 0 failed\n4 of 4 done, 0 running, 0 failed\n")
