@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 
 import pytest
 
 from conformance import kill_matrix
 from conformance.checking import TESTS
 from conformance.implementations import numpy_loop, numpy_tiles
-from conformance.mutants import MUTANTS, Mutant
+from conformance.mutants import MUTANTS, WITHOUT_MUTANT, Mutant
 from conformance.requirements import REQUIREMENTS
 
 kill_matrix.load_tests()
@@ -23,6 +24,25 @@ PAIRS = [(mutant.id, requirement) for mutant in MUTANTS.values() for requirement
 def test_mutant_is_rejected(mutant: str, requirement: str) -> None:
     error = kill_matrix.rejects(requirement, mutant)
     assert error is not None, f"{requirement} lets {mutant} through: {MUTANTS[mutant].mistake}"
+
+
+def test_every_requirement_rejects_a_mutant_or_says_why_not() -> None:
+    matrix = json.loads(kill_matrix.OUTPUT.read_text(encoding="utf-8"))
+    tried = {requirement for mutant in MUTANTS.values() for requirement in mutant.killed_by}
+    rejecting = tried | {requirement for row in matrix["mutants"].values() for requirement in row["killed_by"]}
+    assert rejecting | set(WITHOUT_MUTANT) == set(REQUIREMENTS)
+    assert not tried & set(WITHOUT_MUTANT)
+
+
+def test_the_committed_matrix_is_of_these_mutants_and_requirements() -> None:
+    matrix = json.loads(kill_matrix.OUTPUT.read_text(encoding="utf-8"))
+    stale = "the kill matrix is stale: make mutants"
+    assert list(matrix["requirements"]) == list(REQUIREMENTS), stale
+    assert {name: row["mistake"] for name, row in matrix["mutants"].items()} == {
+        mutant.id: mutant.mistake for mutant in MUTANTS.values()
+    }, stale
+    for mutant in MUTANTS.values():
+        assert set(mutant.killed_by) <= set(matrix["mutants"][mutant.id]["killed_by"]), f"{mutant.id}: {stale}"
 
 
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=lambda mutant: mutant.id)
