@@ -120,6 +120,8 @@ def row(task: tuple[str, str]) -> Row:
 
 
 def rows(tasks: list[tuple[str, str]], jobs: int) -> dict[str, Row]:
+    if not tasks:
+        return {}
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs, initializer=start_worker) as pool:
         done = tqdm(pool.imap_unordered(row, tasks), total=len(tasks), unit="mutant", mininterval=5)

@@ -16,7 +16,6 @@ from conformance.requirements import REQUIREMENTS
 
 kill_matrix.load_tests()
 SOURCES = {module.__name__.split(".")[-1]: inspect.getsource(module) for module in (numpy_loop, numpy_tiles)}
-# Whole files in one process each: the oracle's networks and step sizes are cached there.
 PAIRS = [(mutant.id, requirement) for mutant in MUTANTS.values() for requirement in mutant.killed_by]
 
 
