@@ -27,6 +27,7 @@ class Memory:
     timeout = 180.0
 
     def setup(self, method: str, engine: str, width: int, depth: int, device: str) -> None:
+        problems.fix_heap()
         # A step needs all the memory that a hundred need.
         self.problem = problems.draw(method, engine, width, depth, device, batch=MEMORY_BATCH, steps=2)
 

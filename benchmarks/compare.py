@@ -5,7 +5,8 @@
 
 One measuring rod for both: the benchmarks and the environment are head's, the code is that of either commit. Every
 sample is a process of its own, forked from a server of its side, and the two sides take turns benchmark by benchmark,
-so that a machine that becomes busy is busy for both. What looks slower or faster is measured again before that counts.
+so that a machine that becomes busy is busy for both. What looks slower or faster is measured anew, each sample from a
+server of its own, and only those samples count.
 
 The exit status is the verdict's (`benchmarks.verdict.Outcome`): 0 no regression, 3 regression, 4 a benchmark failed or
 disappeared, 5 nothing was measured. The samples are kept in asv's format, by machine and commit.
@@ -39,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / ".asv" / "compare"
 ENVIRONMENTS = ROOT / ".asv" / "env"
 ROUNDS = 2
-SECOND_LOOK = 2  # times as many more samples of what seems to have changed
+CONFIRMATIONS = 6  # samples of what seems to have changed, which alone count
 REFERENCE = "peakmem_reference"
 QUOTES = "'"  # asv keeps parameters as their repr
 Benchmark = dict[str, Any]
@@ -104,8 +105,7 @@ def measured(options: argparse.Namespace) -> Verdict:
         try:
             session.run(options.rounds, session.combinations())
             suspects = {it.name for it in session.verdict().of_kind("worse", "better")}
-            again = [key for key in session.combinations() if session.label(*key) in suspects and session.noisy(key[0])]
-            session.run(SECOND_LOOK * options.rounds, again)
+            session.confirm([key for key in session.combinations() if session.label(*key) in suspects])
             for commit, samples in zip(commits, session.samples, strict=True):
                 session.save(options.results, options.repository, commit, samples)
             return session.verdict()
@@ -124,25 +124,30 @@ class Session:
     """
 
     def __init__(self, conf: Any, env: Any, trees: Sequence[Path], pattern: str) -> None:
-        from asv.runner import ForkServer
-
-        self.conf, self.env = conf, env
+        self.conf, self.env, self.trees = conf, env, trees
         listed = [discover(conf, env, tree) for tree in trees]
         self.known, self.benchmarks = (
             {it["name"]: it for it in found if re.search(pattern, it["name"])} for found in listed
         )
         self.samples = [Samples(), Samples()]
-        self.servers = []
-        for tree in trees:
+        self.servers: list[Any] = []
+        self.start()
+
+    def start(self) -> None:
+        """Servers for both sides, which have imported the benchmarks and run nothing yet."""
+        from asv.runner import ForkServer
+
+        self.close()
+        for tree in self.trees:
             with code_of(tree):
-                self.servers.append(ForkServer(env, str(trees[1] / "benchmarks")))
-        for server in self.servers:
-            server.preimport()
+                self.servers.append(ForkServer(self.env, str(self.trees[1] / "benchmarks")))
+            self.servers[-1].preimport()
 
     def close(self) -> None:
         for server in self.servers:
             server.interrupted = True  # no word about what it printed
             server.close()
+        self.servers = []
 
     def combinations(self) -> list[tuple[str, int]]:
         return [
@@ -154,12 +159,29 @@ class Session:
     def run(self, rounds: int, keys: Sequence[tuple[str, int]]) -> None:
         """Adds samples of both sides: one of each deterministic benchmark, `rounds` of each noisy one."""
         for turn in range(rounds):
-            for name, index in keys:
-                if turn == 0 or self.noisy(name):
-                    # The side that goes first changes, so that neither has the warmer cache.
-                    for side in (0, 1) if turn % 2 == 0 else (1, 0):
-                        if side == 1 or name in self.known:  # what base does not have is new, even if it ran there
-                            self.sample(side, name, index)
+            self.take_turns(turn, [key for key in keys if turn == 0 or self.noisy(key[0])])
+
+    def confirm(self, keys: Sequence[tuple[str, int]]) -> None:
+        """New samples in place of the old for those of the benchmarks that are noisy, each from servers of its own.
+
+        The old ones are what raised the suspicion, and processes forked from one server have its layout of memory in
+        common, so that neither are independent.
+        """
+        suspects = [key for key in keys if self.noisy(key[0])]
+        suspects += [(name, index) for memory, index in suspects if (name := reference(memory)) in self.benchmarks]
+        for name, index in suspects:
+            for samples in self.samples:
+                samples.values.get(name, {}).pop(index, None)
+        for turn in range(CONFIRMATIONS if suspects else 0):
+            self.start()
+            self.take_turns(turn, suspects)
+
+    def take_turns(self, turn: int, keys: Sequence[tuple[str, int]]) -> None:
+        for name, index in keys:
+            # The side that goes first changes, so that neither has the warmer cache.
+            for side in (0, 1) if turn % 2 == 0 else (1, 0):
+                if side == 1 or name in self.known:  # what base does not have is new, even if it ran there
+                    self.sample(side, name, index)
 
     def sample(self, side: int, name: str, index: int) -> None:
         """Adds one sample, an error, or that the machine cannot do this.
@@ -230,16 +252,20 @@ def collect(benchmarks: dict[str, Benchmark], samples: Samples) -> dict[str, Mea
     """The samples by label; of peak memory what exceeds its reference, which is then left out."""
     found = {}
     for name, benchmark in benchmarks.items():
-        reference = name.rpartition(".")[0] + f".{REFERENCE}"
-        if name == reference:
+        if name == reference(name):
             continue
         for index, values in samples.values.get(name, {}).items():
-            empty = samples.values.get(reference, {}).get(index, [0.0]) if benchmark["unit"] == "bytes" else [0.0]
+            empty = samples.values.get(reference(name), {}).get(index, [0.0]) if benchmark["unit"] == "bytes" else [0.0]
             net = tuple(value - min(empty) for value in values)
             found[label(benchmark, index)] = Measured(benchmark["unit"], net)
         for index, error in samples.errors.get(name, {}).items():
             found[label(benchmark, index)] = Measured(benchmark["unit"], error=error)
     return found
+
+
+def reference(name: str) -> str:
+    """The benchmark to subtract from this one, where it measures memory."""
+    return f"{name.rpartition('.')[0]}.{REFERENCE}"
 
 
 def label(benchmark: Benchmark, index: int) -> str:

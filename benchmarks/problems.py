@@ -9,6 +9,7 @@ busy machine they leave out what other processes took.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
 import os
@@ -45,6 +46,7 @@ GRID = {"width": WIDTHS, "depth": DEPTHS, "device": (DEVICE,)}
 timer = time.process_time if DEVICE == "cpu" else time.perf_counter
 INPUTS, CLASSES, BATCH = 784, 10, 64
 STEP_SIZE = 0.2  # for speed, where it does not matter
+M_MMAP_THRESHOLD = -3  # of malloc.h
 SGEMM = 512  # rows and columns of the product that times are compared with: about a millisecond
 SHARE_S = 0.05  # for a ratio
 DECIMALS = 6  # of tracked numbers: far more than any threshold needs, and fewer than rounding may change
@@ -157,6 +159,17 @@ def ratio_of_times(run: Callable[[], Any], yardstick: Callable[[], Any]) -> floa
         if turn >= 3 and timer() - start > SHARE_S:
             break
     return best[0] / best[1]
+
+
+def fix_heap() -> None:
+    """Has glibc return every large block to the system when it is freed, so that peak memory is that of live tensors.
+
+    Otherwise the heap that the process begins with decides how much freed memory is still there at the peak. (measured:
+    70 to 118 MiB for the same code, 62.1 to 62.4 with this.) It makes allocations slow, so it is for memory alone.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 2**16)
 
 
 def tracked(value: float) -> float:

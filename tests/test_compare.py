@@ -313,6 +313,33 @@ def test_a_server_that_is_gone_is_nothing_measured() -> None:
         session.sample(1, TIME["name"], 0)
 
 
+def test_a_confirmation_replaces_the_samples_of_noisy_suspects_each_from_servers_of_its_own() -> None:
+    cosine = {**TIME, "name": "suite.Accuracy.track_cosine", "unit": "cosine"}
+    started: list[None] = []
+    sampled: list[tuple[int, str, int, int]] = []
+
+    class Fresh(Session):
+        def start(self) -> None:
+            started.append(None)
+
+        def sample(self, side: int, name: str, index: int) -> None:
+            sampled.append((side, name, index, len(started)))
+
+    session = Fresh(None, None)
+    session.benchmarks = session.known = {it["name"]: it for it in (TIME, PEAK, EMPTY, cosine)}
+    session.samples = [Samples(values={name: {0: [1.0], 1: [2.0]} for name in session.benchmarks}) for _ in range(2)]
+    session.confirm([(PEAK["name"], 0), (cosine["name"], 0)])
+    for samples in session.samples:
+        assert samples.values[PEAK["name"]] == samples.values[EMPTY["name"]] == {1: [2.0]}
+        assert samples.values[TIME["name"]] == samples.values[cosine["name"]] == {0: [1.0], 1: [2.0]}
+    turns = range(1, compare.CONFIRMATIONS + 1)
+    assert set(sampled) == {(side, it["name"], 0, turn) for side in (0, 1) for it in (PEAK, EMPTY) for turn in turns}
+    assert len(sampled) == len(set(sampled))
+
+    session.confirm([(cosine["name"], 0)])
+    assert len(started) == compare.CONFIRMATIONS
+
+
 def test_listing_that_is_ended_is_not_a_disappearance(tmp_path: Path) -> None:
     from asv import util
 
