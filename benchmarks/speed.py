@@ -19,7 +19,6 @@ import gc
 import hashlib
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from pcalm.engines import MODULES, load
 from pcalm.methods import PCALM
 from pcalm.network import resolve_device
 from pcalm.storage import write_json, write_text
+from pcalm.training import cpu_name
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "reports" / "latest" / "speed"
@@ -139,21 +139,12 @@ def _resident(line: str) -> int:
 def machine(device: str) -> dict[str, str | int | None]:
     """The machine as far as it matters for speed."""
     found = {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
     }
     return found if device == "cpu" else {"gpu": torch.cuda.get_device_name(device), **found}
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 @functools.cache

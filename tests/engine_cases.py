@@ -12,11 +12,13 @@ from pcalm.network import ResidualMLP
 METHODS: dict[str, Method] = {
     "bp": BP(),
     "pc": PC(9, 0.2, penalty=0.7),
-    "pcalm": PCALM(16, 0.2),
+    "pcalm": PCALM(16, 0.2, dual_step=0.8),
     "pcalm, fewer steps than layers": PCALM(3, 0.2),
     "pcalm, one step": PCALM(1, 0.2, credit="after"),
-    "pcalm, inner steps": PCALM(5, 0.15, penalty=0.5, dual_step=0.8, inner_steps=3, credit="after"),
+    "pcalm, inner steps": PCALM(5, 0.15, penalty=0.5, inner_steps=3),
+    "pcalm, inner steps, credit after": PCALM(4, 0.15, dual_step=0.8, inner_steps=2, credit="after"),
     "anchored": PCALM(10, 0.2, penalty=0.1, dual_step=3.5, anchor=0.4),
+    "anchored, credit after": PCALM(7, 0.2, credit="after", anchor=0.1),
     "no dual step": PCALM(9, 0.2, dual_step=0.0, credit="after"),
 }
 

@@ -19,43 +19,15 @@ from torch.utils import cpp_extension
 from pcalm import dynamics
 from pcalm.dynamics import State
 from pcalm.engines import Solution, reference, sweep
-from pcalm.methods import BP, PC, PCALM, Method
+from pcalm.methods import BP, PCALM, Method
 from pcalm.network import ACTIVATIONS, DTYPES, ResidualMLP
 from tests.conftest import assert_near, rounding
+from tests.engine_cases import METHODS, problem, without_multipliers
 
 # With a compiler a build that fails is a failed test; without one the engine is said to be unavailable, tested below.
 needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "c++").split()[0]) is None, reason="no C++ compiler on PATH"
 )
-METHODS: dict[str, Method] = {
-    "bp": BP(),
-    "pc": PC(9, 0.2, penalty=0.7),
-    "pcalm": PCALM(16, 0.2, dual_step=0.8),
-    "pcalm, fewer steps than layers": PCALM(2, 0.2),
-    "pcalm, one step": PCALM(1, 0.2, credit="after"),
-    "pcalm, inner steps": PCALM(5, 0.15, penalty=0.5, inner_steps=3),
-    "pcalm, inner steps, credit after": PCALM(4, 0.15, inner_steps=2, credit="after"),
-    "anchored": PCALM(10, 0.2, penalty=0.1, dual_step=3.5, anchor=0.4),
-    "anchored, credit after": PCALM(7, 0.2, credit="after", anchor=0.1),
-    "no dual step": PCALM(9, 0.2, dual_step=0.0, credit="after"),
-}
-
-
-def draw(net: ResidualMLP, batch: int, start: bool = False) -> tuple[Tensor, Tensor, State | None]:
-    """Inputs, targets and, if asked for, a state away from the feed-forward one."""
-    generator = torch.Generator().manual_seed(1)
-    lead = () if net.replicas is None else (net.replicas,)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*lead, *shape, generator=generator, dtype=torch.float64).to(net.dtype)
-
-    state = (net.depth - 1, batch, net.width)
-    initial = State(normal(*state), normal(*state)) if start else None
-    return normal(batch, net.input_dim), normal(batch, net.output_dim), initial
-
-
-def without_multipliers(initial: State | None, method: Method) -> State | None:
-    return State(initial[0], torch.zeros_like(initial[1])) if initial and isinstance(method, PC) else initial
 
 
 def tensors(solution: Solution) -> tuple[Tensor, ...]:
@@ -93,7 +65,7 @@ def off_the_kink(net: ResidualMLP, method: Method, batch: int, start: bool) -> t
     A unit within rounding of zero may take either side, and then its sample goes another way by more than rounding.
     """
     double = ResidualMLP.from_weights([weight.double() for weight in net.weights], net.activation)
-    x, y, initial = draw(net, 16 * batch, start)
+    x, y, initial = problem(net, 16 * batch, start=start)
     initial = without_multipliers(initial, method)
     begin = None if initial is None else State(*(part.double() for part in initial))
     visited: list[Tensor] = [double.feedforward(x.double()) if begin is None else begin.activities]
@@ -116,7 +88,7 @@ def test_agrees_with_the_reference(method: Method, activation: str, dtype: torch
             if activation == "relu" and dtype == torch.float32:
                 assert_agrees(net, method, *off_the_kink(net, method, batch, start))
             else:
-                assert_agrees(net, method, *draw(net, batch, start))
+                assert_agrees(net, method, *problem(net, batch, start=start))
 
 
 # Rows of a product go 8 or 6 at a time, then 4, 2, 1; a tile has 4 to 32 samples; inputs go 64 at a time.
@@ -129,7 +101,7 @@ def test_no_width_or_batch_has_a_wrong_tail(dtype: torch.dtype) -> None:
     for width, inputs, outputs, batch in widths + batches + ends:
         net = ResidualMLP(4, width, inputs, outputs, "tanh", dtype=dtype)
         for start in (False, True):
-            assert_agrees(net, PCALM(3, 0.2, credit="after"), *draw(net, batch, start))
+            assert_agrees(net, PCALM(3, 0.2, credit="after"), *problem(net, batch, start=start))
 
 
 @needs_compiler
@@ -138,7 +110,7 @@ def test_no_width_or_batch_has_a_wrong_tail(dtype: torch.dtype) -> None:
 @pytest.mark.usefixtures("threads")
 def test_results_depend_on_neither_threads_nor_replicas_nor_repetition(method: Method, dtype: torch.dtype) -> None:
     nets = ResidualMLP(6, 9, 70, 3, seed=[3, 4, 5], dtype=dtype)
-    x, y, _ = draw(nets, 70)
+    x, y, _ = problem(nets, 70)
     torch.set_num_threads(1)
     expected = tensors(sweep.solve(nets, method, x, y, None))
     for count in (1, 2, 3):
@@ -154,7 +126,7 @@ def test_results_depend_on_neither_threads_nor_replicas_nor_repetition(method: M
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_state_of_a_sample_does_not_depend_on_its_batch(dtype: torch.dtype) -> None:
     net = ResidualMLP(6, 9, 70, 3, "tanh", dtype=dtype)
-    x, y, initial = draw(net, 70, start=True)
+    x, y, initial = problem(net, 70, start=True)
     assert initial is not None
     for start in (None, initial):
         whole = sweep.solve(net, METHODS["pcalm"], x, y, start).state
@@ -168,7 +140,7 @@ def test_the_state_of_a_sample_does_not_depend_on_its_batch(dtype: torch.dtype) 
 def test_step_sizes_by_replica_and_a_shared_batch() -> None:
     sizes = (0.1, 0.2, 0.3)
     nets = ResidualMLP(6, 5, 4, 3, "tanh", seed=[3, 4, 5], dtype=torch.float64)
-    x, y, _ = draw(nets.replica(0), 7)
+    x, y, _ = problem(nets.replica(0), 7)
     packed = tensors(sweep.solve(nets, PCALM(7, sizes), x.expand(3, -1, -1), y.expand(3, -1, -1), None))
     for r, size in enumerate(sizes):
         single = tensors(sweep.solve(nets.replica(r), PCALM(7, size), x, y, None))
@@ -178,7 +150,7 @@ def test_step_sizes_by_replica_and_a_shared_batch() -> None:
 @needs_compiler
 def test_arguments_keep_their_values_and_may_lie_in_memory_as_they_like() -> None:
     net = ResidualMLP(6, 5, 4, 3)
-    x, y, initial = draw(net, 7, start=True)
+    x, y, initial = problem(net, 7, start=True)
     assert initial is not None
     before = [part.detach().clone() for part in (*net.parameters(), x, y, *initial)]
     expected = tensors(sweep.solve(net, PCALM(4, 0.2), x, y, initial))
@@ -193,7 +165,7 @@ def test_arguments_keep_their_values_and_may_lie_in_memory_as_they_like() -> Non
 @needs_compiler
 def test_layers_outside_the_light_cone_do_not_move() -> None:
     net = ResidualMLP(9, 6, 4, 3, dtype=torch.float64)
-    x, y, _ = draw(net, 5)
+    x, y, _ = problem(net, 5)
     start = sweep.solve(net, BP(), x, y, None).state.activities
     solution = sweep.solve(net, PCALM(3, 0.2, credit="after"), x, y, None)
     moved = (solution.state.activities - start).abs().amax(dim=(1, 2)) > 0
@@ -224,7 +196,7 @@ def test_tanh_is_accurate(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_overflow_reaches_the_result_as_in_the_reference(activation: str) -> None:
     net = ResidualMLP(4, 3, 4, 3, activation)
-    x, y, _ = draw(net, 5)
+    x, y, _ = problem(net, 5)
     state = sweep.solve(net, PCALM(200, 50.0), x, y, None).state
     assert not state.activities.isfinite().any()
 
