@@ -24,8 +24,8 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -385,9 +385,11 @@ def resolve(repository: Path, name: str) -> str:
 
 def export(repository: Path, commit: str, tree: Path) -> None:
     """The files of a commit in a new folder; the repository itself is left alone."""
-    packed = subprocess.run(["git", "archive", commit], cwd=repository, check=True, capture_output=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(tree, filter="data")
+    packed = subprocess.run(
+        ["git", "archive", "--format=zip", commit], cwd=repository, check=True, capture_output=True
+    ).stdout
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        archive.extractall(tree)
 
 
 def git(repository: Path, *arguments: str) -> str:

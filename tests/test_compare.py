@@ -244,6 +244,13 @@ def test_samples_are_kept_by_machine_and_read_again(tmp_path: Path, commit: str)
     assert compare.stored(path, elsewhere).outcome is Outcome.NOTHING
 
 
+def test_the_files_of_a_commit_are_put_beside_the_repository(tmp_path: Path, commit: str) -> None:
+    compare.export(compare.ROOT, commit, tmp_path / "tree")
+    path = "pcalm/dynamics.py"
+    stored = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=compare.ROOT, capture_output=True, check=True)
+    assert (tmp_path / "tree" / path).read_bytes() == stored.stdout
+
+
 def test_a_failure_is_kept_too(tmp_path: Path, commit: str) -> None:
     conf, env = environment(compare.ROOT, "existing")
     session = Session(conf, env)
