@@ -1,6 +1,6 @@
-"""The project's own results: results.md and its figures, made from the data that is shipped beside them.
+"""The project's own results: results.md, its figures and the README's table, made from the data that is shipped.
 
-    python -m reports.build             writes reports/results.md and reports/figures/
+    python -m reports.build             writes reports/results.md, reports/figures/ and the table in README.md
     python -m reports.build --check     writes nothing; exit status 1 if a file would differ, with its name
 
 The same data gives the same files, byte for byte; drawings do so with the releases in constraints.txt.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ KILL_MATRIX = HERE.parent / "conformance" / "kill_matrix.json"
 METHODS = (("bp", 0.0), ("pc", 2.0), ("pcalm", 2.0), ("anchored", 1.25), ("anchored", 2.0))
 SEEDS = (0, 1, 2)
 DEEP = 500  # layers
+README = HERE.parent / "README.md"
+STORY_WIDTH = 32  # of the README's table
+STORY = re.compile(r"(?<=<!-- table: make report -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 
 
 def files(data: Path = HERE / "data") -> dict[str, str]:
@@ -44,8 +48,7 @@ def files(data: Path = HERE / "data") -> dict[str, str]:
 def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
     """The document's lines; the figures that it shows are put into `drawn`."""
     training = found.training
-    of_headline = (training["dataset"] == "fashion-mnist") & (training["activation"] == "relu")
-    headline = dataclasses.replace(found, training=training[of_headline & (training["depth"] < DEEP)])
+    headline = _headline(found)
     deep = dataclasses.replace(found, training=training[training["depth"] >= DEEP])
     lines = [
         "# Results",
@@ -86,6 +89,27 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
     show("Conformance", found, _without("conformance-figures", comparisons.conformance), comparisons.kill_matrix)
     show("Speed", found, comparisons.speed)
     return [*lines, provenance(found).section("markdown", level=2), ""]
+
+
+def _headline(found: Results) -> Results:
+    training = found.training
+    of_headline = (training["dataset"] == "fashion-mnist") & (training["activation"] == "relu")
+    return dataclasses.replace(found, training=training[of_headline & (training["depth"] < DEEP)])
+
+
+def readme(text: str, data: Path = HERE / "data") -> str:
+    """The README's text with the table of today's data: test accuracy by depth.
+
+    Raises:
+        ValueError: the text has no place for it.
+    """
+    found = _headline(results.load(data))
+    of_width = dataclasses.replace(found, training=found.training[found.training["width"] == STORY_WIDTH])
+    (table,) = comparisons.overview(of_width)
+    replaced, count = STORY.subn(lambda _: f"{table.render('markdown')}\n", text)
+    if count != 1:
+        raise ValueError("README.md must have the comments that say where its table begins and ends, once")
+    return replaced
 
 
 def early(found: Results) -> list[Table]:
@@ -136,19 +160,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m reports.build", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file would differ")
     check = parser.parse_args().check
-    made = files()
-    differing = [name for name, text in made.items() if not _holds(HERE / name, text)]
-    stale = sorted(path for path in (HERE / "figures").glob("*.svg") if f"figures/{path.name}" not in made)
-    differing += [f"figures/{path.name}" for path in stale]
+    made = {HERE / name: text for name, text in files().items()}
+    made[README] = readme(README.read_text(encoding="utf-8"))
+    stale = sorted(path for path in (HERE / "figures").glob("*.svg") if path not in made)
+    differing = [path.relative_to(HERE.parent) for path in made if not _holds(path, made[path])]
+    differing += [path.relative_to(HERE.parent) for path in stale]
     if check:
-        print("\n".join(f"differs: reports/{name}" for name in differing) or "no difference")
+        print("\n".join(f"differs: {path}" for path in differing) or "no difference")
         return int(bool(differing))
     (HERE / "figures").mkdir(exist_ok=True)
-    for name, text in made.items():
-        write_text(HERE / name, text)
+    for path, text in made.items():
+        write_text(path, text)
     for path in stale:
         path.unlink()
-    print("\n".join(f"changed: reports/{name}" for name in differing) or "no difference")
+    print("\n".join(f"changed: {path}" for path in differing) or "no difference")
     return 0
 
 

@@ -29,6 +29,15 @@ def test_the_document_is_rebuilt_with_no_difference(made: dict[str, str]) -> Non
     assert made["results.md"] == (ROOT / "reports" / "results.md").read_text(encoding="utf-8")
 
 
+def test_the_readme_shows_the_shipped_data(made: dict[str, str]) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert build.readme(text, DATA) == text
+    (figure,) = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert (ROOT / figure).is_file()
+    with pytest.raises(ValueError, match="where its table begins"):
+        build.readme("no comments", DATA)
+
+
 def test_the_figures_are_rebuilt_with_no_difference(made: dict[str, str]) -> None:
     shipped = {f"figures/{path.name}": path for path in (ROOT / "reports" / "figures").iterdir()}
     assert shipped.keys() == made.keys() - {"results.md"}
