@@ -141,7 +141,8 @@ def heat_maps(results: Results) -> list[Figure]:
                 dark = not np.isnan(value) and value < (low + high) / 2
                 text = "–" if np.isnan(value) else f"{value:.1f}"
                 ax.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=8)
-            ax.set(title=at(setting, budget), xlabel="width N", xticks=range(len(widths)), xticklabels=widths)
+            title = at(setting, budget).replace(", ", "\n")  # neighbours would run into each other
+            ax.set(title=title, xlabel="width N", xticks=range(len(widths)), xticklabels=widths)
             ax.set(yticks=range(len(depths)), yticklabels=depths)
             ax.grid(False)
             ax.spines[:].set_visible(False)
