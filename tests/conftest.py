@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import NamedTuple
 
 import pytest
@@ -10,6 +11,10 @@ from torch import Tensor
 
 from pcalm.dynamics import State
 from pcalm.network import ACTIVATIONS, ResidualMLP
+
+# The background jobs of a shell ignore Ctrl-C and hand that on; the tests that send it would then wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Drawn(NamedTuple):

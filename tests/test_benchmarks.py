@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from asv_runner.discovery import disc_benchmarks
 
 from benchmarks import bench_data, bench_training, problems
 from benchmarks.verdict import RULES
-from pcalm.engines import MODULES
+from pcalm.engines import MODULES, load
 from pcalm.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -53,8 +54,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_runs(benchmark: Any, chosen: tuple[Any, ...]) -> None:
     owner: Any = getattr(benchmark.func, "__self__", None)
-    if "triton" in chosen:
-        with pytest.raises(NotImplementedError, match="CUDA"):
+    engine = dict(zip(benchmark.param_names, chosen, strict=True)).get("engine")
+    reason = load(engine).unavailable(torch.device("cpu"), torch.float32) if engine in MODULES else None
+    if reason is not None:
+        with pytest.raises(NotImplementedError, match=re.escape(reason)):
             owner.setup(*chosen)
         return
     if hasattr(owner, "setup"):
