@@ -19,7 +19,7 @@ verify: $(INSTALLED) ## check the claims of the paper on this machine, and print
 # One thread per worker: the workers' thread pools would fight over the cores. pytest last: its closing line is the verdict.
 test: lint ## lint, hold the engines against the quick requirements, then run the tests on all cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest conformance --quick -n auto --maxprocesses 8 -q
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests -n auto --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .
@@ -34,7 +34,7 @@ report: $(INSTALLED) ## the project's own results, results.md and figures, from 
 	$(BIN)/python -m reports.build
 
 mutants: $(INSTALLED) ## the kill matrix: which wrong implementation fails which requirement (under 25 minutes)
-	$(BIN)/python -m conformance.kill_matrix
+	$(BIN)/python -m pcalm_conformance.kill_matrix
 
 speed: $(INSTALLED) ## the speed table and its goals (under 20 minutes; resumes)
 	$(BIN)/python -m benchmarks.speed
@@ -62,24 +62,24 @@ gate-selftest: $(INSTALLED) ## plant regressions and failures, and check that be
 
 # Installs nothing: runs with a Python that has torch, numpy, triton and pytest.
 gpu: ## conformance and the speed table on a CUDA device: make gpu PYTHON=python3
-	PYTHONPATH=. $(PYTHON) -m pytest conformance -o minversion=8.0 -q --device cuda --report gpu-conformance.json
-	PYTHONPATH=. $(PYTHON) -m pytest conformance -o minversion=8.0 -q --device cuda --dtype float32 --quick
-	PYTHONPATH=. $(PYTHON) -m benchmarks.speed --device cuda
+	PYTHONPATH=.:conformance $(PYTHON) -m pytest conformance -o minversion=8.0 -q --device cuda --report gpu-conformance.json
+	PYTHONPATH=.:conformance $(PYTHON) -m pytest conformance -o minversion=8.0 -q --device cuda --dtype float32 --quick
+	PYTHONPATH=.:conformance $(PYTHON) -m benchmarks.speed --device cuda
 
 catalogue: $(INSTALLED) ## write the requirements into conformance/README.md
-	$(BIN)/python -m conformance.catalogue
+	$(BIN)/python -m pcalm_conformance.catalogue
 
 clean: ## remove the environment, caches and generated files
 	rm -rf $(VENV) .asv build dist *.egg-info reports/latest .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Only this step uses the network, and only when the file is missing or older than what it installs from.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml conformance/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "pcalm needs Python >= 3.11, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there);" \
 	    "name another with: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable conformance --editable '.[test]'
 	@touch $@

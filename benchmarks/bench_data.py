@@ -13,7 +13,7 @@ class Load:
     timeout = 180.0
 
     def setup(self, dataset: str) -> None:
-        from pcalm import data  # commits that have no data sets still have their speed measured
+        from pcalm.experiments import data  # commits that have no data sets still have their speed measured
 
         if dataset != "digits":
             try:

@@ -45,7 +45,9 @@ class Accuracy:
     unit = "test accuracy"
 
     def setup(self, method: str) -> None:
-        from pcalm.training import TrainingConfig, train  # commits that have no training still have steps measured
+        # Not at the top: commits that have no training still have steps measured.
+        from pcalm.experiments.config import TrainingConfig
+        from pcalm.experiments.training import train
 
         name = "pcalm" if method == "anchored" else method
         config = TrainingConfig("digits", name, DEPTH, WIDTH, epochs=EPOCHS, lr=1e-2)

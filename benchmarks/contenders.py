@@ -14,11 +14,12 @@ from torch import Tensor
 from benchmarks import baselines
 from benchmarks.gate import Truth
 from benchmarks.tables import BATCH, CPU_REPLICAS, CUDA_REPLICAS, INPUTS, SGEMM, packed, separate
-from pcalm.data import Dataset
 from pcalm.engines import MODULES, Engine, Solution, load, stacked
+from pcalm.experiments.config import TrainingConfig
+from pcalm.experiments.data import Dataset
+from pcalm.experiments.training import Training
 from pcalm.methods import BP, PCALM
 from pcalm.network import ResidualMLP
-from pcalm.training import Training, TrainingConfig
 
 CLASSES, STEP_SIZE = 10, 0.2
 

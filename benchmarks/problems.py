@@ -113,7 +113,7 @@ def digits(name: str, engine: str, width: int, depth: int, budget: float = 2) ->
     Raises:
         NotImplementedError: the engine does not work on CPUs.
     """
-    from pcalm.data import load  # commits that have no data sets still have their speed measured
+    from pcalm.experiments.data import load  # commits that have no data sets still have their speed measured
 
     data = load("digits", dtype=torch.float64)
     x = data.train_inputs[:BATCH]

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.compare import ROOT, git
-from pcalm.storage import write_text
+from pcalm.experiments.storage import write_text
 
 COMMITS = 10
 PAGES = ROOT / ".asv" / "html"

@@ -34,10 +34,10 @@ from benchmarks import tables
 from benchmarks.contenders import STEP_SIZE, Cell, contenders
 from benchmarks.tables import BATCH, Record
 from pcalm.engines import MODULES, load
+from pcalm.experiments.machine import cpu_name
+from pcalm.experiments.storage import write_json, write_text
 from pcalm.methods import PCALM
 from pcalm.network import resolve_device
-from pcalm.storage import write_json, write_text
-from pcalm.training import cpu_name
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "reports" / "latest" / "speed"
@@ -150,7 +150,8 @@ def machine(device: str) -> dict[str, str | int | None]:
 @functools.cache
 def fingerprint(device: str) -> str:
     """Of all that a record depends on: the machine, the engines and what they use, and the benchmark itself."""
-    core = [ROOT / "pcalm" / f"{name}.py" for name in ("network", "methods", "dynamics", "training")]
+    names = ("network", "methods", "dynamics", "experiments/config", "experiments/training")
+    core = [ROOT / "pcalm" / f"{name}.py" for name in names]
     own = [ROOT / "benchmarks" / f"{name}.py" for name in ("baselines", "contenders", "gate", "speed")]
     engines = [path for path in (ROOT / "pcalm" / "engines").iterdir() if path.suffix in (".py", ".cpp")]
     digest = hashlib.sha256(repr(machine(device)).encode())

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import pandas
 
-from pcalm.grid import SIZES
-from pcalm.storage import write_text
-from reports import comparisons, figures, results
-from reports.figures import Figure
-from reports.results import Results
-from reports.tables import Column, Table
+from pcalm.experiments.grid import SIZES
+from pcalm.experiments.storage import write_text
+from pcalm.report import comparisons, figures, results
+from pcalm.report.figures import Figure
+from pcalm.report.results import Results
+from pcalm.report.tables import Column, Table
 
 HERE = Path(__file__).parent
-KILL_MATRIX = HERE.parent / "conformance" / "kill_matrix.json"
+KILL_MATRIX = HERE.parent / "conformance" / "pcalm_conformance" / "kill_matrix.json"
 # The headline grid: all of it, so that what is missing can be said.
 METHODS = (("bp", 0.0), ("pc", 2.0), ("pcalm", 2.0), ("anchored", 1.25), ("anchored", 2.0))
 SEEDS = (0, 1, 2)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas
 
-from pcalm import records
-from pcalm.storage import replacing
-from reports import results
+from pcalm.experiments import records
+from pcalm.experiments.storage import replacing
+from pcalm.report import results
 
 OUTPUT = Path(__file__).with_name("data")
 TRAINING, CURVES_FILE = "training.csv", results.CURVES

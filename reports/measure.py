@@ -28,11 +28,13 @@ import torch
 from torch import Tensor
 
 import pcalm
-from pcalm import analysis, data, dynamics, records
+from pcalm import analysis, dynamics
+from pcalm.experiments import data, records
+from pcalm.experiments.machine import environment
+from pcalm.experiments.storage import write_text
+from pcalm.experiments.training import PROBE
 from pcalm.methods import BP, PC, PCALM, anchored
 from pcalm.network import ResidualMLP
-from pcalm.storage import write_text
-from pcalm.training import PROBE, environment
 
 SCHEMA = 1
 OUTPUT = Path(__file__).with_name("data") / "measured"

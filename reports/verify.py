@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pcalm_conformance import records
 
-from conformance import records
-from pcalm import data
+from pcalm.experiments import data
+from pcalm.experiments.config import TrainingConfig
+from pcalm.experiments.storage import write_json, write_text
+from pcalm.experiments.training import converged, train_replicas
 from pcalm.methods import anchored
-from pcalm.storage import write_json, write_text
-from pcalm.training import TrainingConfig, converged, train_replicas
 
-ENGINES = "conformance.implementations.engines"
+ENGINES = "pcalm.engines.adapter"
 IMPLEMENTATIONS = ("reference", "cpu", "torch_engine")
 SEEDS = (0, 1, 2)
 NAMES = {"bp": "BP", "pc": "PC", "pcalm": "PC-ALM", "anchored": "anchored PC-ALM"}

@@ -27,9 +27,9 @@ from torch import Tensor
 
 from pcalm.dynamics import Gradients, State
 from pcalm.engines import Solution
+from pcalm.engines.cache import cache_dir
 from pcalm.methods import BP, Method
 from pcalm.network import DTYPES, ResidualMLP
-from pcalm.storage import cache_dir
 
 SOURCE = Path(__file__).with_name("sweep.cpp")
 ACTIVATIONS = ("linear", "tanh", "relu")  # in the order of sweep.cpp's enum

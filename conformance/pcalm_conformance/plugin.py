@@ -1,0 +1,354 @@
+"""The suite as pytest runs it: options, one item per requirement and implementation, records, summary and exit
+status."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pcalm_conformance import records as record_module
+from pcalm_conformance.checking import Check, InProcess, Nonconformity, NotRun, Subject, Unsupported
+from pcalm_conformance.files import write_text
+from pcalm_conformance.isolation import CannotLoad, Isolated, load
+from pcalm_conformance.records import FAILURES, Record
+from pcalm_conformance.requirements import REQUIREMENTS
+
+OURS = "pcalm.engines.adapter"
+INTERPRETED = "pcalm.engines.adapter_interpreted:triton"
+STASH: pytest.StashKey[Run] = pytest.StashKey()
+
+
+class Run:
+    """One run's settings and what it has found so far."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        option = config.getoption
+        self.level = "quick" if option("--quick") else "full" if option("--full") else "default"
+        self.dtype, self.device, self.max_depth = option("--dtype"), option("--device"), option("--max-depth")
+        self.limits = {"time_limit": option("--time-limit"), "memory_limit": int(option("--memory-limit") * 2**30)}
+        self.specs: list[str] = option("--implementation") or own_implementations(self.device)
+        self.xfails = read_xfails(option("--xfails"))
+        self.chosen = chosen_requirements(option("--requirement"))
+        self.subjects: dict[str, Subject] = {}
+        self.names: dict[str, str] = {}
+        self.records: list[Record] = []
+
+    def subject(self, spec: str) -> Subject:
+        """The implementation: this project's own in this process, anybody else's in one of its own."""
+        if spec not in self.subjects:
+            if spec.startswith(f"{OURS}:"):
+                self.subjects[spec] = InProcess(load(spec, self.device))
+            else:
+                self.subjects[spec] = Isolated(spec, self.device, **self.limits)
+        return self.subjects[spec]
+
+
+def own_implementations(device: str) -> list[str]:
+    """The reference, every engine that works on this machine, and each of them with packed replicas."""
+    import torch
+
+    from pcalm.engines import reasons
+
+    working = [name for name, reason in reasons(torch.device(device)).items() if reason is None]
+    specs = []
+    for name in working:
+        attribute = "torch_engine" if name == "torch" else name
+        specs.append(f"{OURS}:{attribute}")
+        if name != "reference":
+            specs.append(f"{OURS}:{name}_packed")
+    if "triton" not in working and device == "cpu":
+        try:
+            metadata.version("triton")
+            specs.append(INTERPRETED)
+        except metadata.PackageNotFoundError:
+            pass
+    return specs
+
+
+def read_xfails(path: str | None) -> set[str]:
+    if path is None:
+        return set()
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise pytest.UsageError(f"--xfails {path}: cannot be read: {error}") from error
+    ids = {line.split("#")[0].strip() for line in text.splitlines()} - {""}
+    unknown = sorted(ids - set(REQUIREMENTS))
+    if unknown:
+        raise pytest.UsageError(
+            f"--xfails {path}: no such requirements: {', '.join(unknown)}; see conformance/README.md"
+        )
+    return ids
+
+
+def chosen_requirements(prefixes: list[str] | None) -> set[str]:
+    if not prefixes:
+        return set(REQUIREMENTS)
+    chosen = {identity for identity in REQUIREMENTS if any(matches(identity, prefix) for prefix in prefixes)}
+    for prefix in prefixes:
+        if not any(matches(identity, prefix) for identity in REQUIREMENTS):
+            raise pytest.UsageError(
+                f"--requirement {prefix}: no such requirement; ids look like LIN-3, chapters like LIN"
+            )
+    return chosen
+
+
+def matches(identity: str, prefix: str) -> bool:
+    return identity == prefix.upper() or identity.startswith(prefix.upper() + "-")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance", "conformance of PC-ALM implementations")
+    add = group.addoption
+    add(
+        "--implementation",
+        action="append",
+        metavar="MODULE:NAME",
+        help="an implementation to test; may be repeated (default: this project's engines)",
+    )
+    add("--quick", action="store_true", help="the smallest problems only, for the edit loop")
+    add("--full", action="store_true", help="every cell and seed, and training on Fashion-MNIST")
+    add(
+        "--dtype",
+        choices=("float64", "float32"),
+        default="float64",
+        help="of the problems (chapter 9 tests float32 in any case)",
+    )
+    add("--device", default="cpu", help="where this project's own engines run, such as cuda")
+    add("--max-depth", type=int, metavar="L", help="leave out deeper networks")
+    add(
+        "--requirement",
+        action="append",
+        metavar="ID",
+        help="only this requirement (LIN-3) or chapter (LIN); may be repeated",
+    )
+    add("--xfails", metavar="FILE", help="requirement ids, one a line, that are known to fail")
+    add("--report", metavar="FILE", help="write one record per requirement and implementation as JSON")
+    add("--markdown", metavar="FILE", help="write a summary fit for a pull request")
+    add("--time-limit", type=float, default=60.0, metavar="SECONDS", help="for one problem of a foreign implementation")
+    add(
+        "--memory-limit",
+        type=float,
+        default=8.0,
+        metavar="GIB",
+        help="resident size of a foreign implementation's process",
+    )
+
+
+def chapters_asked_for(config: pytest.Config) -> bool:
+    """Whether the run is to collect the suite's own chapters: in a run of other tests the plugin does nothing."""
+    here = Path(__file__).parent
+    asked = [(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args]
+    return any(here.is_relative_to(path) or path.is_relative_to(here) for path in asked if path.name != "")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not chapters_asked_for(config):
+        return
+    run = config.stash[STASH] = Run(config)
+    sent = getattr(config, "workerinput", {}).get("conformance_names")
+    if sent is not None:
+        run.names = sent
+        return
+    for option in ("--report", "--markdown"):
+        path = config.getoption(option)
+        if path is not None and not os.access(Path(path).absolute().parent, os.W_OK):
+            raise pytest.UsageError(f"{option} {path}: the directory does not exist or cannot be written to")
+    for spec in run.specs:
+        try:
+            subject = run.subject(spec)
+        except CannotLoad as error:
+            raise pytest.UsageError(str(error)) from error
+        if subject.name in run.names.values():
+            raise pytest.UsageError(f"--implementation {spec}: two implementations are named {subject.name!r}")
+        run.names[spec] = subject.name
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist: the workers need the names, not a second look at every implementation."""
+    if STASH not in node.config.stash:
+        return
+    node.workerinput["conformance_names"] = node.config.stash[STASH].names
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    if STASH not in config.stash:
+        return []
+    run = config.stash[STASH]
+    return [
+        f"conformance: {', '.join(run.names.values())}; level {run.level}, {run.dtype}, device {run.device}",
+        "versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()),
+    ]
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("pcalm", "numpy", "torch", "jax", "triton"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "check" in metafunc.fixturenames and STASH in metafunc.config.stash:
+        run = metafunc.config.stash[STASH]
+        metafunc.parametrize("check", run.specs, ids=[run.names[spec] for spec in run.specs], indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if STASH not in config.stash:
+        return
+    run = config.stash[STASH]
+    kept = [item for item in items if getattr(getattr(item, "function", None), "requirement", None) in run.chosen]
+    dropped = [item for item in items if item not in kept]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+    # Training takes longest: first, so that no worker is left with it at the end.
+    items.sort(key=lambda item: not item.function.requirement.startswith("TRN"))  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest) -> Check:
+    run = request.config.stash[STASH]
+    requirement = REQUIREMENTS[request.function.requirement]
+    try:
+        subject = run.subject(request.param)
+    except CannotLoad as error:
+        pytest.fail(str(error), pytrace=False)
+    return Check(subject, requirement, run.level, run.dtype, run.max_depth)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Runs a requirement's test and makes its record."""
+    if not hasattr(pyfuncitem.function, "requirement"):
+        return (yield)
+    check = cast(Check, pyfuncitem.funcargs["check"])
+    run = pyfuncitem.config.stash[STASH]
+    record = Record(check.requirement.id, check.subject.name, "error")
+    started = time.perf_counter()
+    try:
+        result = yield
+        record.verdict = "xpassed" if record.requirement in run.xfails else "passed"
+        return result
+    except Unsupported:
+        record.verdict = "unsupported"
+        pytest.skip("unsupported by the implementation")
+    except NotRun as error:
+        record.verdict, record.message = "not run", str(error)
+        pytest.skip(f"not run: {error}")
+    except Nonconformity as error:
+        record.verdict, record.message, record.recipe = "failed", str(error), repr(error.recipe) if error.recipe else ""
+        if record.requirement in run.xfails:
+            record.verdict = "xfailed"
+            pytest.xfail(str(error))
+        pytest.fail(f"{check.requirement.claim} {error}", pytrace=False)
+    finally:
+        record.seconds = round(time.perf_counter() - started, 3)
+        record.cases, record.left_out = check.solved, check.left_out
+        shown = check.measurements[-1] if record.verdict in ("failed", "xfailed") and check.measurements else None
+        shown = shown or max(check.measurements, key=lambda measurement: measurement.strain, default=None)
+        if shown is not None:
+            record.what, record.figure, record.relation, record.bound = (
+                shown.what,
+                shown.figure,
+                shown.relation,
+                shown.bound,
+            )
+        pyfuncitem.user_properties.append(("conformance", vars(record)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> Iterator[None]:
+    yield
+    if report.when == "call" and CONTROLLER:
+        CONTROLLER[0].records += [
+            Record(**cast(dict[str, Any], value)) for key, value in report.user_properties if key == "conformance"
+        ]
+
+
+# The run whose records are collected: reports arrive without their configuration.
+CONTROLLER: list[Run] = []
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if STASH in session.config.stash and not hasattr(session.config, "workerinput"):
+        CONTROLLER[:] = [session.config.stash[STASH]]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if STASH not in session.config.stash:
+        return
+    run = session.config.stash[STASH]
+    for subject in run.subjects.values():
+        if isinstance(subject, Isolated):
+            subject.stop()
+    if hasattr(session.config, "workerinput"):
+        return
+    record_module.explain(run.records)
+    config = session.config
+    if config.getoption("--report"):
+        content = record_module.report(
+            run.records,
+            level=run.level,
+            dtype=run.dtype,
+            device=run.device,
+            versions=versions(),
+            platform=platform.platform(),
+        )
+        write_text(
+            Path(config.getoption("--report")), json.dumps(content, indent=1, ensure_ascii=False, allow_nan=True) + "\n"
+        )
+    if config.getoption("--markdown"):
+        write_text(Path(config.getoption("--markdown")), record_module.markdown(run.records))
+    nothing = not any(record.verdict in ("passed", "failed", "xfailed", "xpassed", "error") for record in run.records)
+    if (
+        nothing
+        and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+        and not config.option.collectonly
+    ):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if STASH not in config.stash or not config.stash[STASH].records:
+        return
+    run, out = config.stash[STASH], terminalreporter
+    out.section("conformance")
+    names = list(dict.fromkeys(record.implementation for record in run.records))
+    if len(names) <= 2 or config.option.verbose > 0:
+        headers, rows = record_module.detail_rows(run.records)
+        out.write_line(record_module.table(headers, rows, widths=[None, 16, 44, 30, None, None, 20]))
+        out.write_line("")
+    out.write_line(record_module.table(*record_module.summary_rows(run.records)))
+    specs = {name: spec for spec, name in run.names.items()}
+    for name in names:
+        wrong = [
+            record
+            for record in record_module.ordered(run.records)
+            if record.implementation == name and record.verdict in FAILURES
+        ]
+        unexpected = [r.requirement for r in run.records if r.implementation == name and r.verdict == "xpassed"]
+        failed = {record.requirement for record in wrong}
+        for record in wrong:
+            if not record.follows_from:
+                out.write_line("")
+                out.write_line(record_module.failure_text(record, specs[name], failed))
+        if following := [f"{r.requirement} (from {', '.join(r.follows_from)})" for r in wrong if r.follows_from]:
+            out.write_line(f"\n{name}: mend those first; these follow from them: {'; '.join(following)}")
+        if unexpected:
+            out.write_line(f"\n{name}: passed although listed in --xfails: {', '.join(unexpected)}")
+    if not any(record.verdict not in ("unsupported", "not run") for record in run.records):
+        out.write_line("nothing was tested: no requirement is supported by any implementation", red=True)

@@ -1,0 +1,153 @@
+"""Chapter 1, model: feed-forward states, BP's gradient, and what the parameterisation implies."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pcalm_conformance import oracle
+from pcalm_conformance.checking import Check, covers, gap, gradient_scale, mapped, tolerance
+from pcalm_conformance.problems import Recipe, cases, product
+
+ACTIVATIONS = ("linear", "tanh", "relu")
+SHAPES = (
+    {"depth": 3, "width": 2, "input_dim": 3, "output_dim": 2, "batch": 2},
+    {"depth": 5, "width": 4, "input_dim": 7, "output_dim": 3, "batch": 5},
+    {"depth": 9, "width": 7, "input_dim": 11, "output_dim": 10, "batch": 6},
+)
+BP = product(SHAPES, activation=ACTIVATIONS, method=("bp",))
+MEANINGLESS = {"penalty": 0.3, "dual_step": 2.0, "inner_steps": 2, "credit": "after", "anchor": 0.5}  # for BP
+ONE_OF_EACH = product(
+    SHAPES[1:2],
+    activation=("tanh", "relu"),
+    settings=({"method": "bp"}, {"method": "pc"}, {"method": "pcalm", "anchor": 0.3, "penalty": 0.5}),
+    start=("feedforward", "random"),
+)
+ONE_OF_EACH = [recipe for recipe in ONE_OF_EACH if recipe.method != "bp" or recipe.start == "feedforward"]
+
+
+@covers("MOD-1", cases(BP))
+def test_feedforward_states(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case, parts="z")
+
+
+@covers("MOD-2", cases([recipe.but(**settings) for recipe in BP for settings in ({}, MEANINGLESS)], quick=18))
+def test_backpropagation(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case, parts="lg")
+
+
+@covers("MOD-3", cases(product(SHAPES[:2], activation=ACTIVATIONS, method=("bp",), dtype=("float64",))))
+def test_gradient_is_the_derivative_of_the_loss(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    found = check.solve(case)
+    rng = np.random.default_rng(1)
+    step = 1e-5
+    for layer, weight in enumerate(problem.weights):
+        direction = rng.standard_normal(weight.shape)
+        losses = []
+        for sign in (1, -1):
+            moved = [w + sign * step * direction if i == layer else w for i, w in enumerate(problem.weights)]
+            shifted = dataclasses.replace(problem, weights=moved)
+            top = check.solve(shifted).activities[-1]
+            phi = {"linear": top, "tanh": np.tanh(top), "relu": np.maximum(top, 0)}[problem.activation]
+            out = phi @ moved[-1].T / moved[0].shape[0]
+            losses.append(0.5 * ((out - problem.targets) ** 2).sum(axis=-1).mean())
+        slope = (losses[0] - losses[1]) / (2 * step)
+        predicted = float((found.gradients[layer] * direction).sum())
+        size = float(np.linalg.norm(found.gradients[layer]) * np.linalg.norm(direction)) + 1e-3
+        check.at_most(
+            f"difference of ⟨G_{layer + 1}, d⟩ from the loss' slope",
+            abs(predicted - slope) / size,
+            check.requirement.limits["difference"],
+            case,
+        )
+
+
+@covers(
+    "MOD-4",
+    cases(
+        product(
+            (
+                {"depth": 3, "width": 1, "input_dim": 1, "output_dim": 1, "batch": 1},
+                {"depth": 3, "width": 4, "input_dim": 3, "output_dim": 2, "batch": 2},
+                {"depth": 5, "width": 1, "input_dim": 3, "output_dim": 2, "batch": 2},
+                {"depth": 4, "width": 3, "input_dim": 1, "output_dim": 2, "batch": 2},
+                {"depth": 4, "width": 3, "input_dim": 5, "output_dim": 1, "batch": 3},
+                {"depth": 4, "width": 3, "input_dim": 5, "output_dim": 2, "batch": 1},
+                {"depth": 4, "width": 3, "input_dim": 3, "output_dim": 3, "batch": 3},
+            ),
+            activation=("tanh", "relu"),
+            method=("bp", "pc", "pcalm"),
+        ),
+        quick=42,
+    ),
+)
+def test_smallest_shapes(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case)
+
+
+@covers("MOD-5", cases(product(SHAPES[:2], activation=("relu",), method=("bp", "pc", "pcalm"), input_weight=("zero",))))
+def test_no_credit_through_the_kink(check: Check, case: Recipe) -> None:
+    found = check.solve(case)
+    check.at_most("largest activity", gap(found.activities, np.zeros(())), 0, case)
+    for layer, gradient in enumerate(found.gradients, 1):
+        check.at_most(f"largest entry of G_{layer}", gap(gradient, np.zeros(())), 0, case)
+
+
+@covers("MOD-6", cases(ONE_OF_EACH))
+def test_units_have_no_order(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    order = np.random.default_rng(2).permutation(case.width)
+    first, *hidden, last = problem.weights
+    permuted = dataclasses.replace(
+        problem,
+        weights=[first[order], *(w[np.ix_(order, order)] for w in hidden), last[:, order]],
+        initial=mapped(problem.initial, lambda part: np.ascontiguousarray(part[..., order])),
+    )
+    one, two = check.solve(case), check.solve(permuted)
+    states = dataclasses.replace(
+        one,
+        activities=one.activities[..., order],
+        multipliers=one.multipliers[..., order],
+        gradients=[
+            one.gradients[0][order],
+            *(g[np.ix_(order, order)] for g in one.gradients[1:-1]),
+            one.gradients[-1][:, order],
+        ],
+    )
+    bound = 2 * tolerance(problem)
+    size = max(float(np.abs(one.activities).max()), float(np.abs(one.multipliers).max()))
+    check.at_most("difference of activities", gap(two.activities, states.activities) / size, bound, case)
+    check.at_most("difference of multipliers", gap(two.multipliers, states.multipliers) / size, bound, case)
+    for layer, (mine, theirs) in enumerate(zip(two.gradients, states.gradients, strict=True), 1):
+        size = gradient_scale(problem, one, layer)
+        check.at_most(f"difference of G_{layer}", gap(mine, theirs) / size, bound, case)
+
+
+@covers("MOD-7", cases(ONE_OF_EACH))
+def test_gradients_are_batch_means(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    twice = dataclasses.replace(
+        problem,
+        inputs=np.tile(problem.inputs, (2, 1)),
+        targets=np.tile(problem.targets, (2, 1)),
+        initial=mapped(problem.initial, lambda part: np.tile(part, (1, 2, 1))),
+    )
+    one, two = check.solve(case), check.solve(twice)
+    bound = 2 * tolerance(twice)
+    size = max(float(np.abs(one.activities).max()), float(np.abs(one.multipliers).max()))
+    for half in (two.activities[:, : case.batch], two.activities[:, case.batch :]):
+        check.at_most("difference of activities", gap(half, one.activities) / size, bound, case)
+    for layer, (mine, theirs) in enumerate(zip(two.gradients, one.gradients, strict=True), 1):
+        size = gradient_scale(problem, one, layer)
+        check.at_most(f"difference of G_{layer}", gap(mine, theirs) / size, bound, case)
+
+
+@covers("MOD-8", cases(product(SHAPES[:2], activation=ACTIVATIONS, method=("bp",), blocks=("zero",))))
+def test_skip_chain(check: Check, case: Recipe) -> None:
+    found = check.solve(case)
+    check.at_most("difference from z_1", gap(found.activities, found.activities[:1]), 0, case)

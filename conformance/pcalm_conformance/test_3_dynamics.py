@@ -1,0 +1,233 @@
+"""Chapter 3, primal and dual dynamics: what is updated when, from which state."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pcalm_conformance import oracle
+from pcalm_conformance.checking import Check, NotRun, Unsupported, covers, gap, gradient_scale, tolerance
+from pcalm_conformance.problems import Recipe, cases, product
+from pcalm_conformance.protocol import Problem, Solution
+from pcalm_conformance.test_1_model import ACTIVATIONS, SHAPES
+
+SETTINGS = (
+    {"method": "pc", "steps": 1},
+    {"method": "pc", "steps": 7, "penalty": 0.5},
+    {"method": "pcalm", "steps": 1},
+    {"method": "pcalm", "steps": 2, "credit": "after"},
+    {"method": "pcalm", "steps": 7, "penalty": 0.5, "dual_step": 1.5},
+    {"method": "pcalm", "steps": 6, "penalty": 1.5, "dual_step": 0.4, "credit": "after"},
+    {"method": "pcalm", "steps": 4, "inner_steps": 3},
+    {"method": "pcalm", "steps": 3, "inner_steps": 2, "credit": "after", "dual_step": 0.7},
+    {"method": "pcalm", "steps": 7, "penalty": 0.1, "dual_step": 3.5, "anchor": 0.6},
+    {"method": "pcalm", "steps": 3, "inner_steps": 2, "anchor": 0.9, "credit": "after"},
+)
+TWO_LAYERS = product(SHAPES, activation=ACTIVATIONS, penalty=(1.0, 0.4), dual_step=(1.0, 0.6))
+
+
+@covers("DYN-1", cases(product(SHAPES, activation=ACTIVATIONS, settings=SETTINGS)))
+def test_trajectory_from_the_feedforward_start(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case)
+
+
+@covers("DYN-2", cases(product(SHAPES, activation=ACTIVATIONS, settings=SETTINGS, start=("random",))))
+def test_trajectory_from_any_state(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case)
+
+
+def compare(check: Check, what: str, one: Solution, two: Solution, problem: Problem, case: Recipe) -> None:
+    """Two runs of the implementation that must agree to twice the rounding of one."""
+    bound = 2 * tolerance(problem)
+    size = max(float(np.abs(two.activities).max()), float(np.abs(two.multipliers).max()))
+    check.at_most(f"{what}: difference of activities", gap(one.activities, two.activities) / size, bound, case)
+    check.at_most(f"{what}: difference of multipliers", gap(one.multipliers, two.multipliers) / size, bound, case)
+    for layer, (mine, theirs) in enumerate(zip(one.gradients, two.gradients, strict=True), 1):
+        size = gradient_scale(problem, two, layer)
+        check.at_most(f"{what}: difference of G_{layer}", gap(mine, theirs) / size, bound, case)
+
+
+@covers("DYN-3", cases(product(SHAPES, activation=ACTIVATIONS, dual_step=(0.0,), steps=(8,), penalty=(1.0, 0.4))))
+def test_pc_is_pcalm_without_dual_steps(check: Check, case: Recipe) -> None:
+    pc = check.solve(case.but(method="pc"))
+    check.at_most("PC's largest multiplier", gap(pc.multipliers, np.zeros(())), 0, case)
+    compare(check, "α = 0 against PC", check.solve(case), pc, case.problem(), case)
+
+
+def first_step(problem: Problem) -> tuple[oracle.Layers, np.ndarray]:
+    """The feed-forward states, and how far z_{L-1} moves in the first step, from the equations of one layer."""
+    net = oracle.Network(problem)
+    z = net.feedforward()
+    top = z[net.L - 1]
+    error = net.s[net.L] * net.phi(top) @ net.W[net.L].T - net.y
+    return z, -problem.step_size * net.s[net.L] * (error @ net.W[net.L]) * net.dphi(top)
+
+
+@covers("DYN-4", cases(TWO_LAYERS))
+def test_one_step_by_hand(check: Check, case: Recipe) -> None:
+    problem = dataclasses.replace(case.problem(), steps=1)
+    z, move = first_step(problem)
+    net, found = oracle.Network(problem), check.solve(problem)
+    bound, size = tolerance(problem), float(np.abs(found.activities).max())
+    check.at_most("error of z_{L-1}", gap(found.activities[-1], z[-1] + move) / size, bound, case)
+    check.at_most("movement below", gap(found.activities[:-1], oracle.stack(z)[:-1]) / size, bound, case)
+    check.at_most("largest multiplier", gap(found.multipliers, np.zeros(())), 0, case)
+    credit = problem.penalty * move
+    right = -net.s[net.L - 1] * credit.T @ net.phi(z[net.L - 2]) / case.batch
+    check.at_most(
+        "error of G_{L-1}",
+        gap(found.gradients[-2], right) / gradient_scale(problem, found, net.L - 1),
+        bound,
+        case,
+    )
+    for layer in range(1, net.L - 1):
+        figure = gap(found.gradients[layer - 1], np.zeros(())) / gradient_scale(problem, found, layer)
+        check.at_most(f"size of G_{layer}", figure, bound, case)
+
+
+@covers("DYN-5", cases(TWO_LAYERS))
+def test_two_steps_by_hand(check: Check, case: Recipe) -> None:
+    problem = dataclasses.replace(case.problem(), steps=2)
+    z, move = first_step(problem)
+    net, found = oracle.Network(problem), check.solve(problem)
+    s, W = net.s[net.L - 1], net.W[net.L - 1]
+    lam = problem.dual_step * move
+    credit = problem.penalty * move + lam
+    below, top = z[net.L - 2], z[-1] + move
+    error = net.s[net.L] * net.phi(top) @ net.W[net.L].T - net.y
+    pull = net.s[net.L] * (error @ net.W[net.L]) * net.dphi(top)
+    bound, size = tolerance(problem), float(np.abs(found.activities).max())
+    check.at_most("error of λ_{L-1}", gap(found.multipliers[-1], lam) / size, bound, case)
+    z_top = top - problem.step_size * (credit + pull)
+    check.at_most("error of z_{L-1}", gap(found.activities[-1], z_top) / size, bound, case)
+    z_below = below + problem.step_size * (credit + s * (credit @ W) * net.dphi(below))
+    check.at_most("error of z_{L-2}", gap(found.activities[-2], z_below) / size, bound, case)
+
+
+@covers(
+    "DYN-6",
+    cases(product(SHAPES, activation=ACTIVATIONS, steps=(1, 4), start=("feedforward", "random"), dual_step=(0.7,))),
+)
+def test_credit_before_and_after(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    before, after = check.solve(case), check.solve(case.but(credit="after"))
+    moved = gap(before.activities, after.activities) / float(np.abs(before.activities).max())
+    check.at_most("difference of activities", moved, 2 * tolerance(problem), case)
+    c = oracle.stack(oracle.Network(problem).residuals(oracle.unstack(after.activities)))
+    size = max(float(np.abs(after.activities).max()), float(np.abs(after.multipliers).max()))
+    figure = gap(after.multipliers - before.multipliers, problem.dual_step * c) / size
+    check.at_most("error of λ_after − λ_before", figure, tolerance(problem), case)
+
+
+@covers(
+    "DYN-7",
+    cases(
+        product(SHAPES, activation=ACTIVATIONS, steps=(7,), anchor=(0.0, 0.5), inner_steps=(1, 2), credit=("after",))
+    ),
+)
+def test_a_run_can_be_cut(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    first = check.solve(dataclasses.replace(problem, steps=3))
+    second = dataclasses.replace(problem, steps=4, initial=(first.activities, first.multipliers))
+    compare(check, "3 + 4 steps against 7", check.solve(second), check.solve(case), problem, case)
+
+
+@covers("DYN-8", cases(product(SHAPES, activation=ACTIVATIONS, steps=(3,), inner_steps=(4,))))
+def test_inner_steps(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    nested = check.solve(case.but(dual_step=0.0))
+    flat = check.solve(case.but(method="pc", steps=12, inner_steps=1))
+    compare(check, "3 rounds of 4 against 12 PC steps", nested, flat, problem, case)
+    dual = check.solve(case)
+    effect = gap(dual.activities, flat.activities) / float(np.abs(flat.activities).max())
+    check.at_least("effect of the dual steps", effect, check.requirement.limits["effect"], case)
+
+
+@covers(
+    "DYN-9",
+    cases(product(SHAPES, activation=ACTIVATIONS, steps=(1,), start=("random",), credit=("after",), dual_step=(0.7,))),
+)
+def test_dual_step_at_the_new_activities(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    assert problem.initial is not None
+    found = check.solve(case)
+    c = oracle.stack(oracle.Network(problem).residuals(oracle.unstack(found.activities)))
+    right = problem.initial[1] + problem.dual_step * c
+    size = max(float(np.abs(found.activities).max()), float(np.abs(right).max()))
+    check.at_most("error of λ", gap(found.multipliers, right) / size, tolerance(problem), case)
+
+
+def recipes(draw: Callable[[Any], Any], dtype: str) -> Recipe:
+    """Any problem inside the stable region; `draw` is Hypothesis'."""
+    from hypothesis import strategies as st
+
+    method = draw(st.sampled_from(["bp", "pc", "pcalm"]))
+    recipe = Recipe(
+        depth=draw(st.integers(3, 12)),
+        width=draw(st.integers(1, 20)),
+        input_dim=draw(st.integers(1, 20)),
+        output_dim=draw(st.integers(1, 11)),
+        batch=draw(st.integers(1, 20)),
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        method=method,
+        seed=draw(st.integers(0, 99)),
+        dtype=dtype,
+    )
+    if method == "bp":
+        return recipe
+    recipe = recipe.but(
+        steps=draw(st.integers(1, 12)),
+        penalty=draw(st.sampled_from([0.1, 0.5, 1.0, 2.0])),
+        start=draw(st.sampled_from(["feedforward", "random"])),
+    )
+    if method == "pcalm":
+        recipe = recipe.but(
+            dual_step=draw(st.sampled_from([0.0, 0.3, 1.0, 3.0])),
+            inner_steps=draw(st.integers(1, 3)),
+            credit=draw(st.sampled_from(["before", "after"])),
+            anchor=draw(st.sampled_from([0.0, 0.2, 1.0])),
+        )
+    # λ_max ≤ 7 for these networks, so this is inside 4 − ησ²(2ρ + α) − 2ηκ > 0.
+    stable = 3.8 / (7 * (2 * recipe.penalty + recipe.dual_step) + 2 * recipe.anchor)
+    return recipe.but(step_size=round(stable * draw(st.sampled_from([0.1, 0.5, 1.0])), 4))
+
+
+EXAMPLES = {"quick": 60, "default": 300, "full": 2000}
+
+
+@covers("DYN-10", lambda level: [EXAMPLES[level]])
+def test_any_problem(check: Check, case: int) -> None:
+    try:
+        import hypothesis
+    except ModuleNotFoundError as error:
+        raise NotRun("it needs the package hypothesis") from error
+    solved = 0
+
+    @hypothesis.settings(
+        derandomize=True,
+        database=None,
+        deadline=None,
+        max_examples=case,
+        report_multiple_bugs=False,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(hypothesis.strategies.data())
+    def holds(data: Any) -> None:
+        nonlocal solved
+        recipe = recipes(data.draw, check.dtype)
+        problem = recipe.problem()
+        try:
+            found = check.solve(recipe)
+        except Unsupported:
+            return
+        solved += 1
+        check.same(found, oracle.solve(problem), problem, recipe)
+
+    holds()
+    if not solved:
+        raise Unsupported

@@ -1,0 +1,50 @@
+"""Chapter 8, training: the claims that people read the paper for, with the suite's own optimiser around every
+implementation."""
+
+from __future__ import annotations
+
+from pcalm_conformance.checking import Check, covers
+from pcalm_conformance.problems import Recipe, levels
+from pcalm_conformance.trainer import train
+
+DIGITS = Recipe(depth=64, width=16, activation="relu", data="digits", step_size=None)
+EPOCHS, RATE = 15, 1e-2
+ANCHORED = {"penalty": 0.1, "dual_step": 3.5, "anchor_per_depth": 3.0}
+ON_DIGITS = levels([], [DIGITS], [DIGITS.but(seed=1), DIGITS.but(seed=2)])
+
+
+@covers("TRN-1", ON_DIGITS)
+def test_pcalm_trains_like_bp(check: Check, case: Recipe) -> None:
+    limits = check.requirement.limits
+    bp = train(check, case.but(method="bp"), EPOCHS, RATE).accuracy
+    check.at_least("BP's test accuracy", bp, limits["bp"], case.but(method="bp"))
+    pcalm = train(check, case.but(budget=2), EPOCHS, RATE).accuracy
+    check.at_most("accuracy(BP) − accuracy(PC-ALM)", bp - pcalm, limits["distance"], case.but(budget=2))
+
+
+@covers("TRN-2", ON_DIGITS)
+def test_pc_does_not(check: Check, case: Recipe) -> None:
+    pcalm, pc = (train(check, case.but(method=m, budget=2), EPOCHS, RATE).accuracy for m in ("pcalm", "pc"))
+    check.at_least("accuracy(PC-ALM) − accuracy(PC)", pcalm - pc, check.requirement.limits["gap"], case.but(budget=2))
+
+
+@covers("TRN-3", ON_DIGITS)
+def test_anchored_trains_better_on_a_short_budget(check: Check, case: Recipe) -> None:
+    run = case.but(budget=1.25, **ANCHORED)
+    anchored = train(check, run, EPOCHS, RATE).accuracy
+    plain = train(check, case.but(budget=1.25), EPOCHS, RATE).accuracy
+    check.at_least("accuracy(anchored) − accuracy(plain)", anchored - plain, check.requirement.limits["gap"], run)
+
+
+FASHION = Recipe(depth=32, width=32, activation="relu", data="fashion-mnist", step_size=None)
+
+
+@covers("TRN-4", levels([], [], [FASHION]))
+def test_fashion_mnist(check: Check, case: Recipe) -> None:
+    limits = check.requirement.limits
+    bp, pcalm, pc = (train(check, case.but(method=m, budget=2), 1, 1e-3) for m in ("bp", "pcalm", "pc"))
+    check.within("BP's test accuracy", bp.accuracy, limits["bp_low"], limits["bp_high"], case)
+    check.at_most("accuracy(BP) − accuracy(PC-ALM)", bp.accuracy - pcalm.accuracy, limits["distance"], case)
+    check.at_least("accuracy(PC-ALM) − accuracy(PC)", pcalm.accuracy - pc.accuracy, limits["gap"], case)
+    check.within("PC-ALM's cosine to BP", pcalm.cosine, limits["pcalm_cosine_low"], limits["pcalm_cosine_high"], case)
+    check.within("PC's cosine to BP", pc.cosine, limits["pc_cosine_low"], limits["pc_cosine_high"], case)

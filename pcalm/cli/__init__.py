@@ -1,0 +1,191 @@
+"""The command line: `train`, `grid`, `report`, `doctor`. Exit status 0 done, 1 failed, 2 bad input, 130 interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from typer.core import TyperGroup
+
+from pcalm.cli import grid as cli_grid
+from pcalm.cli import report as cli_report
+from pcalm.engines import MODULES, reasons
+from pcalm.experiments import data, machine, rundir, training
+from pcalm.experiments.config import DTYPE_NAMES, TrainingConfig
+from pcalm.methods import CREDITS, METHODS
+from pcalm.network import ACTIVATIONS, resolve_device
+
+
+class Commands(TyperGroup):
+    """Turns what can go wrong into a sentence on the standard error stream and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt:
+            status, message = 130, "interrupted; with --output, the same command goes on from there"
+        except ValueError as error:
+            status, message = 2, str(error)
+        except (OSError, RuntimeError, ImportError, MemoryError) as error:
+            status, message = 1, str(error) or type(error).__name__
+        typer.echo(f"pcalm: {message}", err=True)
+        raise typer.Exit(status)
+
+
+app = typer.Typer(
+    name="pcalm",
+    cls=Commands,
+    help="Predictive coding, augmented Lagrangian predictive coding (PC-ALM) and backpropagation, side by side.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+DEFAULT = TrainingConfig()
+
+
+def one_of(names: Iterable[str]) -> str:
+    """How --help shows a choice; the configuration checks it."""
+    return "|".join(names)
+
+
+@app.command()
+def train(
+    dataset: Annotated[
+        str, typer.Option(metavar=one_of(data.NAMES), help="What to learn; digits needs no files.")
+    ] = DEFAULT.dataset,
+    method: Annotated[
+        str, typer.Option(metavar=one_of(METHODS), help="How the weight gradients are found.")
+    ] = DEFAULT.method,
+    depth: Annotated[int, typer.Option(help="L, the number of weight matrices, at least 3.")] = DEFAULT.depth,
+    width: Annotated[int, typer.Option(help="N, the units in every hidden layer.")] = DEFAULT.width,
+    activation: Annotated[
+        str, typer.Option(metavar=one_of(ACTIVATIONS), help="Activation function.")
+    ] = DEFAULT.activation,
+    seed: Annotated[int, typer.Option(help="Draws the weights and the order of the batches.")] = DEFAULT.seed,
+    epochs: Annotated[int, typer.Option(help="Passes through the training set.")] = DEFAULT.epochs,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory for config.json, metrics.csv, summary.json and a checkpoint; the same command goes on "
+            "where it was interrupted. Without it nothing is written."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, whatever run --output holds.")] = False,
+    steps: Annotated[
+        int | None, typer.Option(help="T, the inference steps per weight update (not for bp).", show_default="2L")
+    ] = DEFAULT.steps,
+    step_size: Annotated[
+        float | None,
+        typer.Option(help="η, the size of an inference step (not for bp).", show_default="1/λ_max of this network"),
+    ] = DEFAULT.step_size,
+    penalty: Annotated[float, typer.Option(help="ρ, the penalty (not for bp).")] = DEFAULT.penalty,
+    dual_step: Annotated[float, typer.Option(help="α, the step of the multipliers (pcalm only).")] = DEFAULT.dual_step,
+    inner_steps: Annotated[
+        int, typer.Option(help="Inference steps before each step of the multipliers (pcalm only).")
+    ] = DEFAULT.inner_steps,
+    credit: Annotated[
+        str,
+        typer.Option(
+            metavar=one_of(CREDITS), help="Take the gradients before or after the last multiplier step (pcalm only)."
+        ),
+    ] = DEFAULT.credit,
+    anchor: Annotated[
+        float, typer.Option(help="κ, the pull of every layer to its feed-forward state (pcalm only).")
+    ] = DEFAULT.anchor,
+    lr: Annotated[float, typer.Option(help="Adam's learning rate is lr·√(N/L).")] = DEFAULT.lr,
+    batch_size: Annotated[int, typer.Option(help="Samples per weight update.")] = DEFAULT.batch_size,
+    log_every: Annotated[
+        int, typer.Option(help="Weight updates from one row of metrics.csv to the next.")
+    ] = DEFAULT.log_every,
+    engine: Annotated[
+        str, typer.Option(metavar=one_of(("auto", *MODULES)), help="Which implementation runs the inference.")
+    ] = DEFAULT.engine,
+    device: Annotated[str, typer.Option(help="Such as cpu, cuda or cuda:0.")] = DEFAULT.device,
+    dtype: Annotated[str, typer.Option(metavar=one_of(DTYPE_NAMES), help="Precision of everything.")] = DEFAULT.dtype,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where to look first for IDX files; then come $PCALM_DATA, the cache, Debian's, a download."),
+    ] = None,
+) -> None:
+    """Train one network and report its test accuracy, and how close its weight gradients are to backpropagation's.
+
+    Try: pcalm train --method pcalm --width 16 --epochs 20 --lr 1e-2
+    """
+    settings = {name: value for name, value in locals().items() if name in TrainingConfig.__dataclass_fields__}
+    config = TrainingConfig(**settings)
+    if output is None:
+        summary = training.train(config, data_dir=data_dir, progress=True).summary
+    else:
+        held = None if overwrite else rundir.finished(config, output)
+        if held is not None:
+            typer.echo(f"{output} holds this run, and it is done; --overwrite starts it anew", err=True)
+        summary = held or rundir.train_to(config, output, overwrite=overwrite, data_dir=data_dir, progress=True)
+    typer.echo(_table(summary_rows(summary)))
+
+
+def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a person wants to see of a summary."""
+
+    def shown(name: str, form: str) -> str:
+        return "–" if summary[name] is None else format(summary[name], form)
+
+    return [
+        ("test accuracy", shown("test_accuracy", ".2%")),
+        ("training loss, last epoch", shown("train_loss", ".4f")),
+        ("gradient cosine to BP", shown("gradient_cosine", ".4f")),
+        ("gradient norm / BP's", shown("gradient_norm_ratio", ".4f")),
+        ("inference steps T", shown("inference_steps", "d")),
+        ("step size η", shown("step_size", ".4f")),
+        ("stability margin, start and end", f"{shown('margin_at_start', '.3f')}, {shown('margin', '.3f')}"),
+        ("weight updates", shown("updates", "d")),
+        ("seconds", shown("seconds", ".1f")),
+        ("samples per second", shown("samples_per_second", ".0f")),
+        ("engine", summary["engine"]),
+    ]
+
+
+app.command()(cli_grid.grid)
+app.command()(cli_report.report)
+
+
+@app.command()
+def doctor(device: Annotated[str, typer.Option(help="The device to ask about.")] = "cpu") -> None:
+    """Show what works on this machine: versions, engines, data sets; and why not, where something does not."""
+    where = resolve_device(device)
+    typer.echo(_table([(name, str(value)) for name, value in machine.environment(where).items()]))
+    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    typer.echo(f"\nDevices: {', '.join(devices)}")
+    typer.echo(f"\nEngines on {where}:")
+    rows = []
+    for name in MODULES:
+        for dtype_name, dtype in DTYPE_NAMES.items():
+            reason = reasons(where, dtype)[name]
+            rows.append((name, dtype_name, "works" if reason is None else f"does not work: {reason}"))
+    typer.echo(_table(rows))
+    typer.echo("\nData sets:")
+    typer.echo(_table([(name, _data_place(name)) for name in data.NAMES]))
+
+
+def _data_place(name: str) -> str:
+    if name == "digits":
+        return "comes with scikit-learn"
+    try:
+        return str(data.locate(name, download=False))
+    except FileNotFoundError:
+        return f"not on this machine: will be downloaded when it is needed; or else {data.PACKAGES[name]}"
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
+    from tabulate import tabulate  # not at the top: --help needs no tables
+
+    return tabulate(rows, tablefmt="plain", disable_numparse=True)
+
+
+def main() -> None:
+    app(prog_name="pcalm")

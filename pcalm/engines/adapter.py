@@ -1,0 +1,89 @@
+"""This project's engines as implementations under test; `packed` ones solve several problems as replicas of one
+call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pcalm_conformance.protocol import Problem, Solution
+from torch import Tensor
+
+import pcalm
+from pcalm.engines import load
+from pcalm.methods import Method
+
+
+def method_of(problem: Problem) -> Method:
+    if problem.method == "bp":
+        return pcalm.BP()
+    if problem.method == "pc":
+        return pcalm.PC(problem.steps, problem.step_size, problem.penalty)
+    return pcalm.PCALM(
+        problem.steps,
+        problem.step_size,
+        problem.penalty,
+        problem.dual_step,
+        problem.inner_steps,
+        problem.credit,
+        problem.anchor,
+    )
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine; with replicas > 1 the problem is packed between others of its shape, and its own part returned.
+
+    Attributes:
+        engine: as in `pcalm.engines()`.
+        replicas: how many networks one call solves.
+        device: such as "cpu" or "cuda"; set by --device.
+    """
+
+    engine: str
+    replicas: int = 1
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        packed = "" if self.replicas == 1 else f"-x{self.replicas}"
+        return self.engine + packed + ("" if self.device == "cpu" else f"-{self.device}")
+
+    def supports(self, problem: Problem) -> bool:
+        engine = load(self.engine)
+        if engine.unavailable(torch.device(self.device), getattr(torch, problem.dtype)) is not None:
+            return False
+        too_large = getattr(engine, "too_large", None)  # triton's, whose blocks must fit the device
+        weights = [torch.from_numpy(weight) for weight in problem.weights]
+        return too_large is None or too_large(pcalm.ResidualMLP.from_weights(weights)) is None
+
+    def solve(self, problem: Problem) -> Solution:
+        mine, total = self.replicas - 1, self.replicas
+
+        def place(array: np.ndarray) -> Tensor:
+            """The problem's array last, behind as many different ones as there are other replicas."""
+            whole = torch.from_numpy(array).to(self.device)
+            return whole if total == 1 else torch.stack([whole.roll(k, -1) * (1 - k / 8) for k in range(mine, -1, -1)])
+
+        net = pcalm.ResidualMLP.from_weights([place(weight) for weight in problem.weights], problem.activation)
+        x, y = place(problem.inputs), place(problem.targets)
+        initial = None if problem.initial is None else (place(problem.initial[0]), place(problem.initial[1]))
+        found = pcalm.solve(net, method_of(problem), x, y, initial, engine=self.engine)
+
+        def pick(tensor: Tensor) -> np.ndarray:
+            return (tensor if total == 1 else tensor[mine]).cpu().numpy()
+
+        return Solution(
+            pick(found.state.activities), pick(found.state.multipliers), [pick(g) for g in found.gradients.as_list()]
+        )
+
+
+reference = Engine("reference")
+torch_engine = Engine("torch")
+cpu = Engine("cpu")
+triton = Engine("triton")
+reference_packed = Engine("reference", replicas=3)
+torch_packed = Engine("torch", replicas=3)
+cpu_packed = Engine("cpu", replicas=3)
+triton_packed = Engine("triton", replicas=3)

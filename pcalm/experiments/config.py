@@ -1,0 +1,121 @@
+"""The settings of a training run: all that determines its result."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from pcalm.checks import choice, integer, number, require
+from pcalm.engines import MODULES
+from pcalm.experiments.data import NAMES
+from pcalm.methods import BP, METHODS, PC, PCALM, Method
+from pcalm.network import ACTIVATIONS, DTYPES
+
+DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
+# What a run may have of its own among replicas.
+OWN = ("seed", "lr", "step_size")
+# Settings that only some methods have, by the methods that lack them.
+FOREIGN = {
+    "bp": ("penalty", "dual_step", "inner_steps", "credit", "anchor"),
+    "pc": ("dual_step", "inner_steps", "credit", "anchor"),
+    "pcalm": (),
+}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """All that determines a run's result.
+
+    Args:
+        dataset: "digits", "fashion-mnist" or "mnist".
+        method: "bp", "pc" or "pcalm".
+        depth: L ≥ 3, the number of weight matrices.
+        width: N ≥ 1.
+        activation: "linear", "tanh" or "relu".
+        seed: of the weights and of the batch order, ≥ 0.
+        epochs: passes through the training set, ≥ 1.
+        steps: T, the inference budget; None is 2L. BP, which has no inference, makes no use of it.
+        step_size: η; None is 1/λ_max. BP makes no use of it.
+        penalty: ρ.
+        dual_step: α, of "pcalm" only.
+        inner_steps: primal steps before each dual step, of "pcalm" only.
+        credit: "before" or "after" the last dual step, of "pcalm" only.
+        anchor: κ, of "pcalm" only.
+        lr: Adam's learning rate is lr·√(N/L).
+        batch_size: samples per update.
+        log_every: updates from one row of the metrics to the next; the last update of an epoch always has one.
+        engine: "auto" or one of `pcalm.engines()`.
+        device: such as "cpu" or "cuda".
+        dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: an argument out of its range, or one that the method does not have; the message names it.
+    """
+
+    dataset: str = "digits"
+    method: str = "pcalm"
+    depth: int = 32
+    width: int = 32
+    activation: str = "relu"
+    seed: int = 0
+    epochs: int = 1
+    steps: int | None = None
+    step_size: float | None = None
+    penalty: float = 1.0
+    dual_step: float = 1.0
+    inner_steps: int = 1
+    credit: str = "before"
+    anchor: float = 0.0
+    lr: float = 1e-3
+    batch_size: int = 64
+    log_every: int = 10
+    engine: str = "auto"
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        choice("dataset", self.dataset, NAMES)
+        choice("method", self.method, METHODS)
+        choice("activation", self.activation, ACTIVATIONS)
+        choice("engine", self.engine, ("auto", *MODULES))
+        choice("dtype", self.dtype, DTYPE_NAMES)
+        for name, least in (
+            ("depth", 3),
+            ("width", 1),
+            ("seed", 0),
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("log_every", 1),
+        ):
+            integer(name, getattr(self, name), least)
+        number("lr", self.lr, positive=True)
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in FOREIGN[self.method]:
+            value = getattr(self, name)
+            owners = " and ".join(repr(method) for method in METHODS if name not in FOREIGN[method])
+            require(value == defaults[name], f"{name} is a setting of {owners}, not of {self.method!r}: got {value}")
+        self.with_step_size(1.0 if self.step_size is None else self.step_size)
+
+    def with_step_size(self, step_size: float | tuple[float, ...]) -> Method:
+        """The method, with η given."""
+        steps = 2 * self.depth if self.steps is None else self.steps
+        if self.method == "bp":
+            return BP()
+        if self.method == "pc":
+            return PC(steps, step_size, self.penalty)
+        return PCALM(steps, step_size, self.penalty, self.dual_step, self.inner_steps, self.credit, self.anchor)
+
+    def resolved(self) -> dict[str, Any]:
+        """All settings as plain values, equal for two configurations that mean the same run."""
+        settings = dict(vars(self))  # flat, so a copy is enough, and asdict takes ten times as long
+        if self.method == "bp":
+            settings["steps"] = settings["step_size"] = None
+        elif self.steps is None:
+            settings["steps"] = 2 * self.depth
+        return settings
+
+
+def differences(a: TrainingConfig, b: TrainingConfig) -> list[str]:
+    ours, theirs = a.resolved(), b.resolved()
+    return [name for name in ours if ours[name] != theirs[name]]

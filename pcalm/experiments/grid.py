@@ -1,0 +1,213 @@
+"""A grid of training runs: which runs it has, what they cost, and how they are packed into passes.
+
+    grid = Grid(widths=(8, 16), depths=(8, 16, 32))        or read_toml(path), or PRESETS["quick"]
+    grid.runs()                                            every run, with the key of its record
+    pack(runs, workers)                                    runs of one shape as replicas, the longest pass first
+
+`pcalm.experiments.scheduling` runs them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pcalm.checks import choice, integer, number, require
+from pcalm.engines import MODULES, load, resolve
+from pcalm.experiments import records
+from pcalm.experiments.config import DTYPE_NAMES, OWN, TrainingConfig
+from pcalm.experiments.training import PROBE
+from pcalm.methods import anchored
+from pcalm.network import ResidualMLP
+
+# The methods of a grid by name: what each sets in a TrainingConfig, at depth L.
+SETTINGS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "bp": lambda depth: {"method": "bp"},
+    "pc": lambda depth: {"method": "pc"},
+    "pcalm": lambda depth: {"method": "pcalm"},
+    "anchored": lambda depth: {"method": "pcalm", **anchored(depth)},
+}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a grid.
+
+    Attributes:
+        setting: its method's name in SETTINGS.
+        config: its whole configuration; the engine is never "auto".
+        key: that of its record.
+    """
+
+    setting: str
+    config: TrainingConfig
+    key: str
+
+    @property
+    def title(self) -> str:
+        config = self.config
+        steps = "" if config.method == "bp" else f" T={config.steps}"
+        return (
+            f"{self.setting} {config.dataset} N={config.width} L={config.depth} {config.activation}{steps} "
+            f"seed {config.seed}"
+        )
+
+
+Pack = list[Planned]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of the given values.
+
+    Args:
+        datasets, widths, depths, activations, seeds: as in `TrainingConfig`.
+        methods: names in SETTINGS: "bp", "pc", "pcalm" (the paper's settings) and "anchored" (`methods.anchored`).
+        budgets: T in multiples of L, rounded to whole steps. BP has no budget, and one run for all of them.
+        epochs, lr, batch_size, log_every, engine, device, dtype: of all runs, as in `TrainingConfig`.
+
+    Raises:
+        ValueError: an empty list, an unknown method or a budget that is not positive; the message names it.
+    """
+
+    datasets: tuple[str, ...] = ("digits",)
+    widths: tuple[int, ...] = (32,)
+    depths: tuple[int, ...] = (32,)
+    activations: tuple[str, ...] = ("relu",)
+    methods: tuple[str, ...] = tuple(SETTINGS)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    budgets: tuple[float, ...] = (2.0,)
+    epochs: int = 1
+    lr: float = 1e-3
+    batch_size: int = 64
+    log_every: int = 10
+    engine: str = "auto"
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in AXES:
+            values = getattr(self, name)
+            require(
+                isinstance(values, (tuple, list)) and len(values) > 0,
+                f"{name} must be a list of at least one value, got {values!r}",
+            )
+            object.__setattr__(self, name, tuple(values))
+        for method in self.methods:
+            choice("methods", method, SETTINGS)
+        for budget in self.budgets:
+            number("budgets", budget, positive=True)
+
+    def runs(self) -> list[Planned]:
+        """Every run once, with the engine that "auto" stands for on this machine.
+
+        Raises:
+            ValueError: a value that `TrainingConfig` refuses; the message names it.
+        """
+        shared = {name: getattr(self, name) for name in SHARED} | {"engine": self._engine()}
+        found: dict[str, Planned] = {}
+        for dataset, width, depth, activation, setting, seed, budget in product(
+            *(self.datasets, self.widths, self.depths, self.activations, self.methods, self.seeds, self.budgets)
+        ):
+            own: dict[str, Any] = {"dataset": dataset, "width": width, "activation": activation, "seed": seed}
+            own |= {"depth": integer("depths", depth, 3), **SETTINGS[setting](depth)}
+            if own["method"] != "bp":
+                own["steps"] = max(1, round(budget * depth))
+            config = TrainingConfig(**own, **shared)
+            key = records.key_of(config.resolved())
+            found.setdefault(key, Planned(setting, config, key))
+        return list(found.values())
+
+    def _engine(self) -> str:
+        smallest = ResidualMLP(3, 1, dtype=DTYPE_NAMES[choice("dtype", self.dtype, DTYPE_NAMES)], device=self.device)
+        chosen = resolve(self.engine, smallest)
+        return next(name for name in MODULES if load(name) is chosen)
+
+
+AXES = ("datasets", "widths", "depths", "activations", "methods", "seeds", "budgets")
+SHARED = tuple(field.name for field in dataclasses.fields(Grid) if field.name not in AXES)
+
+SIZES = (8, 16, 32, 64, 128)
+PRESETS = {
+    # What can be seen in minutes: PC falls behind as networks get deeper, PC-ALM does not.
+    "quick": Grid(widths=(8, 16, 32), depths=(8, 16, 32), epochs=20, lr=1e-2),
+    "paper": Grid(
+        datasets=("fashion-mnist",), widths=SIZES, depths=SIZES, activations=("linear", "tanh", "relu"), epochs=1
+    ),
+}
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The settings in a TOML file, named as the arguments of `Grid`: widths = [8, 16], epochs = 20, ...
+
+    Raises:
+        ValueError: no such file, no TOML, or an unknown name; the message names it.
+    """
+    try:
+        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"file must be a TOML file, got {str(path)!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no TOML file: {error}") from error
+    names = (*AXES, *SHARED)
+    for name in settings:
+        require(name in names, f"{path} sets {name!r}, which a grid does not have; it has {', '.join(names)}")
+    return settings
+
+
+def cost(config: TrainingConfig) -> float:
+    """The seconds that a run takes on one core of the machine on which these constants were fitted (digits and
+    Fashion-MNIST, N and L from 8 to 128, engine "cpu"; within a factor of 1.5 there).
+
+    Elsewhere only the ratios matter: they order the passes, and a grid in progress scales them to what it measured.
+    """
+    samples, tests, inputs = (1440, 357, 64) if config.dataset == "digits" else (60_000, 10_000, 784)
+    width, depth, batch = config.width, config.depth, config.batch_size
+    weights = width * inputs + (depth - 2) * width**2 + 10 * width
+    update = 1e-4 + 6e-11 * batch * weights  # feed-forward pass, weight gradients, Adam
+    epoch = tests * (2.3e-11 * weights + 1e-9 * depth * width)
+    if config.method != "bp":
+        assert config.steps is not None
+        state = batch * depth * width
+        update += config.steps * config.inner_steps * state * (1.2e-11 * width + 9e-11)
+        epoch += 64 * PROBE * depth * width * (1.1e-10 * width + 5.7e-9)  # λ_max for the margin
+    return config.epochs * (samples // batch * update + epoch)
+
+
+# What a pass with several replicas saves is the overhead of each call, and what it costs is the cache: measured with
+# one thread, 3 replicas took half the time of 3 single runs at N = L = 8, and as long at N = L = 32.
+LARGEST_PASS = 8
+LARGEST_REPLICA = 32 * 32**2
+
+
+def pack(runs: Iterable[Planned], workers: int) -> list[Pack]:
+    """The runs in passes of equal shape, the longest pass first.
+
+    Only where a run's result is the same, bit for bit, however it is packed: that is engine "cpu" on a CPU. Passes stay
+    small enough to keep all workers busy.
+    """
+    shapes: dict[tuple[Any, ...], Pack] = {}
+    for run in runs:
+        config = run.config
+        shape = tuple(value for name, value in vars(config).items() if name not in OWN)
+        shapes.setdefault((run.setting, *shape) if _packable(config) else (run.key,), []).append(run)
+    share = sum(cost(each[0].config) * len(each) for each in shapes.values()) / (2 * workers)
+    packs = []
+    for each in shapes.values():
+        most = max(1, min(LARGEST_PASS, int(share / cost(each[0].config))))
+        packs += [each[start : start + most] for start in range(0, len(each), most)]
+    return sorted(packs, key=pack_cost, reverse=True)
+
+
+def pack_cost(runs: Collection[Planned]) -> float:
+    return sum(cost(run.config) for run in runs)
+
+
+def _packable(config: TrainingConfig) -> bool:
+    small = config.depth * config.width**2 < LARGEST_REPLICA
+    return small and config.engine == "cpu" and config.device == "cpu"

@@ -1,0 +1,377 @@
+"""Records of finished training runs, one file each, and the table made from them.
+
+    DIRECTORY/records/<key>.jsonl
+
+holds one run in three lines, so that the table is read without the learning curves:
+
+    1   the `Record`, with its key and without its curve
+    2   the learning curve by columns: {"step": [...], "epoch": [...], "loss": [...], ...}, to six significant digits
+    3   the SHA-256 of these two lines, by which a damaged file is recognised
+
+The key is a hash of what determines the result: the whole configuration (engine and dtype among it) and the
+implementation, but not how runs were packed. A file takes its place when it is complete, so it is never there in part.
+
+`load_table` gives one row per run, with these columns (null where a run has no such value):
+
+    key                  identifies the run, and its file
+    implementation       "pcalm", or whose results these are
+    setting              the method as the grid names it: "bp", "pc", "pcalm" (the paper's settings), "anchored"
+    dataset, method, depth, width, activation, seed, epochs, steps, penalty, dual_step, inner_steps, credit, anchor,
+    lr, batch_size, log_every, engine, device, dtype
+                         as in `pcalm.experiments.training.TrainingConfig`; steps is null for BP
+    budget               steps / depth, the budget T in multiples of L; null for BP
+    step_size            η as used; null for BP
+    step_size_given      η as asked for; null where it is 1/λ_max by the rule
+    status               "finished" or "diverged"
+    diverged_step        the weight update at which it diverged; else null
+    divergence           the sentence that says where and why; else null
+    test_accuracy        0..1, after the last epoch; null if it diverged, as the next three
+    train_loss           mean over the last epoch's logged batches
+    gradient_cosine, gradient_norm_ratio
+                         of the weight gradient to BP's, on the first 64 training samples after training
+    updates              weight updates made
+    margin_at_start, margin
+                         stability margin before and after training (stable above 0); null for BP
+    seconds              the run's share of the time of its pass: that of the pass over `replicas`
+    replicas             runs that were trained together in that pass
+    finished             when, in ISO 8601, UTC
+    commit               of pcalm's source, "-dirty" behind it if that was changed; null for an installed package
+    pcalm, python, torch, numpy
+                         versions
+    platform, machine, threads
+                         the operating system, the processor or GPU, and the threads of one run
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import math
+import os
+import subprocess
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pcalm
+from pcalm.checks import require
+from pcalm.experiments.storage import replacing
+
+if TYPE_CHECKING:
+    import pandas
+
+    from pcalm.experiments.training import Run
+
+FOLDER, SUFFIX = "records", ".jsonl"
+READERS = 16  # threads
+OWN_IMPLEMENTATION = "pcalm"
+VERSIONS = ("pcalm", "python", "torch", "numpy")
+# column of the table: (its part of the record, or "" for the record itself; the name there; pandas dtype)
+COLUMNS = {
+    "key": ("", "key", "str"),
+    "implementation": ("", "implementation", "str"),
+    "setting": ("", "setting", "str"),
+    "dataset": ("config", "dataset", "str"),
+    "method": ("config", "method", "str"),
+    "depth": ("config", "depth", "int64"),
+    "width": ("config", "width", "int64"),
+    "activation": ("config", "activation", "str"),
+    "seed": ("config", "seed", "int64"),
+    "epochs": ("config", "epochs", "int64"),
+    "steps": ("config", "steps", "Int64"),
+    "budget": ("", "budget", "float64"),
+    "step_size": ("summary", "step_size", "float64"),
+    "step_size_given": ("config", "step_size", "float64"),
+    "penalty": ("config", "penalty", "float64"),
+    "dual_step": ("config", "dual_step", "float64"),
+    "inner_steps": ("config", "inner_steps", "int64"),
+    "credit": ("config", "credit", "str"),
+    "anchor": ("config", "anchor", "float64"),
+    "lr": ("config", "lr", "float64"),
+    "batch_size": ("config", "batch_size", "int64"),
+    "log_every": ("config", "log_every", "int64"),
+    "engine": ("config", "engine", "str"),
+    "device": ("config", "device", "str"),
+    "dtype": ("config", "dtype", "str"),
+    "status": ("summary", "status", "str"),
+    "diverged_step": ("divergence", "step", "Int64"),
+    "divergence": ("divergence", "message", "str"),
+    "test_accuracy": ("summary", "test_accuracy", "float64"),
+    "train_loss": ("summary", "train_loss", "float64"),
+    "gradient_cosine": ("summary", "gradient_cosine", "float64"),
+    "gradient_norm_ratio": ("summary", "gradient_norm_ratio", "float64"),
+    "updates": ("summary", "updates", "int64"),
+    "margin_at_start": ("summary", "margin_at_start", "float64"),
+    "margin": ("summary", "margin", "float64"),
+    "seconds": ("", "seconds", "float64"),
+    "replicas": ("", "replicas", "int64"),
+    "finished": ("", "finished", "str"),
+    "commit": ("", "commit", "str"),
+    "pcalm": ("versions", "pcalm", "str"),
+    "python": ("versions", "python", "str"),
+    "torch": ("versions", "torch", "str"),
+    "numpy": ("versions", "numpy", "str"),
+    "platform": ("machine", "platform", "str"),
+    "machine": ("machine", "device", "str"),
+    "threads": ("machine", "threads", "Int64"),
+}
+
+log = logging.getLogger("pcalm")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished (or diverged) run.
+
+    Attributes:
+        setting: the method's name in the grid.
+        config: all settings, as `TrainingConfig.resolved()` gives them, with the engine that "auto" stood for.
+        summary: the results, as in a run's summary.json; `seconds` is of the whole pass.
+        curve: the learning curve by columns, equally long: {"step": [...], "loss": [...], ...}.
+        replicas: runs trained in the same pass.
+        versions: of the packages that the result depends on.
+        machine: what it ran on.
+        commit: of the source, or None.
+        finished: time in ISO 8601, UTC.
+        implementation: whose result it is.
+    """
+
+    setting: str
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    curve: dict[str, list[Any]]
+    replicas: int
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    commit: str | None
+    finished: str
+    implementation: str = OWN_IMPLEMENTATION
+
+    @property
+    def key(self) -> str:
+        return key_of(self.config, self.implementation)
+
+
+def of_run(run: Run, setting: str) -> Record:
+    """The record of a run that has just finished in this process."""
+    summary = dict(run.summary)
+    environment, replicas = summary.pop("environment"), summary.pop("replicas")
+    columns = list(run.metrics[0]) if run.metrics else []
+    return Record(
+        setting,
+        {**run.config.resolved(), "engine": summary.pop("engine")},
+        summary,
+        {name: [row[name] for row in run.metrics] for name in columns},
+        replicas,
+        {name: environment[name] for name in VERSIONS},
+        {name: value for name, value in environment.items() if name not in VERSIONS},
+        source_commit(),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+@functools.cache
+def source_commit() -> str | None:
+    """The commit of pcalm's own source, with "-dirty" behind it if files were changed; None if it is not in git."""
+    package = Path(pcalm.__file__).parent
+    # An environment inside somebody else's repository has no file of this package in that repository.
+    for arguments in (
+        ["ls-files", "--error-unmatch", "__init__.py"],
+        ["describe", "--always", "--dirty", "--abbrev=40"],
+    ):
+        command = ["git", "-C", str(package), *arguments]
+        try:
+            shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+    return shown
+
+
+def key_of(config: dict[str, Any], implementation: str = OWN_IMPLEMENTATION) -> str:
+    """The key of the run that has this configuration: 32 hexadecimal digits."""
+    return hashlib.sha256(_dump([implementation, config])).hexdigest()[:32]
+
+
+def path_of(directory: str | Path, key: str) -> Path:
+    """Where the record of that key is, or would be."""
+    return Path(directory) / FOLDER / f"{key}{SUFFIX}"
+
+
+def write(directory: str | Path, record: Record) -> None:
+    """Puts a record into its place, as a whole; it replaces one of the same key.
+
+    Raises:
+        OSError: the directory cannot be written, or the disk is full; what was there before still is.
+        ValueError: a value that is NaN or infinite.
+    """
+    head = {"key": record.key, **asdict(record)}
+    # The margin of weights that have grown without bound may be infinite, which JSON lacks.
+    curve = {name: [_short(value) for value in values] for name, values in head.pop("curve").items()}
+    body = _dump(head) + b"\n" + _dump(curve) + b"\n"
+    path = path_of(directory, record.key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(body + _digest(body))
+
+
+def keys(directory: str | Path) -> set[str]:
+    """The keys of all sound records. Damaged ones are left out, each with a warning in the log."""
+    return {key for key, _, _ in _read_all(directory)}
+
+
+def sound(directory: str | Path, key: str) -> bool:
+    """Whether there is a sound record of that key."""
+    try:
+        _parse(path_of(directory, key).read_bytes(), key)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def load_table(source: str | Path) -> pandas.DataFrame:
+    """One row per run, in the order of their keys; the columns are those at the top of this module.
+
+    Damaged records are left out, each with a warning in the log.
+
+    Args:
+        source: a directory of records, or a .parquet or .csv file that `export` wrote.
+
+    Raises:
+        ValueError: no such directory or file, or one of another kind.
+        ImportError: pandas is not installed.
+    """
+    pandas = _pandas()
+    path = Path(source)
+    dtypes = {name: dtype for name, (_, _, dtype) in COLUMNS.items()}
+    if path.is_file():
+        require(path.suffix in (".parquet", ".csv"), f"source must be a directory, .parquet or .csv, got {str(path)!r}")
+        if path.suffix == ".csv":
+            return pandas.read_csv(path, dtype=dtypes)
+        return pandas.read_parquet(path).astype(dtypes)
+    require(path.is_dir(), f"source must be an existing directory of records, got {str(path)!r}")
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    places = [(columns[name].append, part, field) for name, (part, field, _) in COLUMNS.items()]
+    for _, head, _ in _read_all(path):
+        config, summary = head["config"], head["summary"]
+        steps, seconds = config.get("steps"), summary.get("seconds")
+        head["budget"] = None if steps is None else steps / config["depth"]
+        head["seconds"] = None if seconds is None else seconds / head["replicas"]
+        parts = {**head, "": head, "divergence": summary.get("divergence") or {}}
+        for append, part, field in places:
+            append(parts[part].get(field))
+    return pandas.DataFrame({name: pandas.Series(columns[name], dtype=dtype) for name, dtype in dtypes.items()})
+
+
+def load_curves(directory: str | Path, keys: Collection[str] | None = None) -> pandas.DataFrame:
+    """The learning curves: one row per logged update, with `key` and the columns of `training.COLUMNS`.
+
+    Args:
+        directory: of records.
+        keys: of the runs wanted; None is all of them.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    pandas = _pandas()
+    frames = [
+        pandas.DataFrame({"key": key} | json.loads(curve))
+        for key, _, curve in _read_all(directory)
+        if keys is None or key in keys
+    ]
+    return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame({"key": pandas.Series(dtype="str")})
+
+
+def export(table: pandas.DataFrame, path: str | Path) -> None:
+    """Writes a table as Parquet or CSV, by the file's suffix; `load_table` reads both back.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    check_export(path)
+    with replacing(Path(path)) as file:
+        if Path(path).suffix == ".csv":
+            table.to_csv(file, index=False)
+        else:
+            table.to_parquet(file, index=False)
+
+
+def check_export(path: str | Path) -> None:
+    """Raises ValueError if `export` knows no such kind of file, or there is no such folder."""
+    require(Path(path).suffix in (".parquet", ".csv"), f"export must end in .parquet or .csv, got {str(path)!r}")
+    require(Path(path).resolve().parent.is_dir(), f"export must be in an existing folder, got {str(path)!r}")
+
+
+def _read_all(directory: str | Path) -> Iterator[tuple[str, dict[str, Any], bytes]]:
+    """Key, first line parsed and second line as it is, of every sound record, in the order of their keys."""
+    folder = Path(directory) / FOLDER
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    # Others are no records, or (with a dot) records in the making.
+    names = [name for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+    for name, content in zip(names, _contents([f"{folder}/{name}" for name in names]), strict=True):
+        key = name.removesuffix(SUFFIX)
+        try:
+            yield key, *_parse(content, key)
+        except (OSError, ValueError) as error:
+            log.warning("%s is damaged (%s) and left out; the grid computes its run again", folder / name, error)
+
+
+def _contents(paths: list[str]) -> Iterator[bytes | OSError]:
+    """The contents of files, or why there are none, in their order; not much more than is wanted at a time.
+
+    Read by several threads: a disk that has not got them in its cache takes long to answer, but answers many at once.
+    """
+    parts = [paths[start : start + 64] for start in range(0, len(paths), 64)]
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(parts), 2 * READERS):
+            for part in pool.map(_read_part, parts[start : start + 2 * READERS]):
+                yield from part
+
+
+def _read_part(paths: list[str]) -> list[bytes | OSError]:
+    contents: list[bytes | OSError] = []
+    for path in paths:
+        try:
+            with open(path, "rb", buffering=0) as file:
+                contents.append(file.read())
+        except OSError as error:
+            contents.append(error)
+    return contents
+
+
+def _parse(content: bytes | OSError, key: str) -> tuple[dict[str, Any], bytes]:
+    """The first line parsed and the second as it is."""
+    if isinstance(content, OSError):
+        raise content
+    body, digest = content[:-64], content[-64:]
+    require(_digest(body) == digest, "its checksum is wrong" if content else "it is empty")
+    first, second, _ = body.split(b"\n")
+    head = json.loads(first)
+    require(head["key"] == key, f"it is the record of {head['key']}")
+    return head, second
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _pandas() -> Any:
+    try:
+        import pandas  # not at the top: writing and listing records need the standard library only
+    except ImportError as error:
+        raise ImportError("tables of records need pandas and pyarrow: pip install 'pcalm[grid]'") from error
+    return pandas

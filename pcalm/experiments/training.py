@@ -1,0 +1,431 @@
+"""Training: the same protocol for every method, for one network or for several of one shape at once.
+
+Adam with learning rate lr·√(N/L), β = (0.9, 0.999) and ε = 1e-8; standardised inputs; batch order
+`numpy.random.default_rng(seed + epoch).permutation(n)`, the last partial batch dropped; η = 1/λ_max at the network's
+start, on the first 64 training samples, unless a step size is given.
+
+    train(config)              one run
+    train_replicas(configs)    runs that differ in seed, lr and step size only, in one pass
+    Training(configs)          the same, to be saved and restored between any two updates (see `rundir`)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from pcalm import analysis, dynamics
+from pcalm.checks import require
+from pcalm.engines import MODULES, resolve
+from pcalm.engines import load as load_engine
+from pcalm.experiments.config import DTYPE_NAMES, OWN, TrainingConfig, differences
+from pcalm.experiments.data import Dataset, load
+from pcalm.experiments.divergence import (
+    Divergence,
+    DivergenceError,
+    Row,
+    first_nonfinite,
+    first_nonfinite_state,
+    nonfinite,
+)
+from pcalm.experiments.machine import environment
+from pcalm.experiments.progress import Display, deferred_interrupt
+from pcalm.methods import BP, PC, PCALM
+from pcalm.network import ResidualMLP
+from pcalm.stepsize import largest_eigenvalue, stability_margin
+
+PROBE = 64  # the first training samples: for η, the stability margin, and the gradient's cosine to BP
+EVALUATION_BATCH = 1024
+SAVE_EVERY_S = 30.0
+COLUMNS = ("step", "epoch", "loss", "accuracy", "test_accuracy", "margin")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run leaves.
+
+    Attributes:
+        config: its configuration.
+        metrics: one row per logged update, with the keys of COLUMNS: step, epoch (both from 1), loss and accuracy of
+            that batch before the update; at the end of an epoch also test_accuracy and margin (else None).
+        summary: plain values, as in summary.json.
+        net: the trained network; None if the run diverged.
+        divergence: where it diverged, or None.
+    """
+
+    config: TrainingConfig
+    metrics: list[Row]
+    summary: dict[str, Any]
+    net: ResidualMLP | None
+    divergence: Divergence | None
+
+
+def train(
+    config: TrainingConfig,
+    dataset: Dataset | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    progress: bool = False,
+) -> Run:
+    """One run.
+
+    Args:
+        config: what to train, and how.
+        dataset: what `data.load` gave for the configuration's data set, dtype and device; None loads it.
+        data_dir: where to look first for its files.
+        progress: shows a progress bar (on a terminal), η and the stability margins on the standard error stream.
+
+    Raises:
+        ValueError: bad settings, an unstable step size, or bad data; the message names them.
+        FileNotFoundError: the data set is nowhere.
+        DivergenceError: a state, gradient or weight became infinite or NaN.
+    """
+    (run,) = train_replicas([config], dataset, data_dir=data_dir, progress=progress)
+    return converged(run)
+
+
+def train_replicas(
+    configs: Sequence[TrainingConfig],
+    dataset: Dataset | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    progress: bool = False,
+) -> list[Run]:
+    """Runs that differ in seed, lr and step_size only, in one pass; each ends as it would on its own.
+
+    Arguments and errors as in `train`, but that a run which diverges is returned as such and does not touch the others.
+    """
+    return Training(configs, dataset, data_dir=data_dir).run(progress=progress)
+
+
+class Training:
+    """Replicas in training, which can be saved between any two updates and restored bit for bit.
+
+    Arguments and errors as in `train_replicas`; nothing is trained before `run`.
+    """
+
+    def __init__(
+        self, configs: Sequence[TrainingConfig], dataset: Dataset | None = None, *, data_dir: str | Path | None = None
+    ) -> None:
+        self.configs = list(configs)
+        require(len(self.configs) > 0, "configs must be at least one TrainingConfig, got none")
+        config = self.config = self.configs[0]
+        for other in self.configs[1:]:
+            differing = [name for name in differences(config, other) if name not in OWN]
+            require(not differing, f"configs of one pass may differ in {', '.join(OWN)} only, not in {differing}")
+        dtype = DTYPE_NAMES[config.dtype]
+        self.data = dataset or load(config.dataset, data_dir, dtype=dtype, device=config.device)
+        samples, features = self.data.train_inputs.shape
+        require(
+            config.batch_size <= samples,
+            f"batch_size must be at most the {samples} training samples of {self.data.name!r}, got {config.batch_size}",
+        )
+        self.net = ResidualMLP(
+            *(config.depth, config.width, features, self.data.classes, config.activation),
+            seed=[each.seed for each in self.configs],
+            dtype=dtype,
+            device=config.device,
+        )
+        require(
+            self.data.name == config.dataset
+            and self.data.train_inputs.dtype == self.net.dtype
+            and self.data.train_inputs.device == self.net.device,
+            f"dataset must be {config.dataset!r} in {self.net.dtype} on {self.net.device}, got {self.data.name!r} "
+            f"in {self.data.train_inputs.dtype} on {self.data.train_inputs.device}",
+        )
+        self.engine = resolve(config.engine, self.net)
+        self.targets = self.data.one_hot(self.data.train_labels)
+        self.probe = (self.data.train_inputs[:PROBE], self.targets[:PROBE])
+        self.batches = samples // config.batch_size
+        self.updates = config.epochs * self.batches
+        self.done = 0
+        self.seconds = 0.0
+        self.order: Tensor | None = None
+        self.metrics: list[list[Row]] = [[] for _ in self.configs]
+        self.divergences: list[Divergence | None] = [None] * len(self.configs)
+        self.step_sizes, self.margins_at_start = self._choose_step_sizes()
+        self.margins = self.margins_at_start
+        self._make_optimiser()
+
+    @property
+    def alive(self) -> list[int]:
+        """The replicas that have not diverged."""
+        return [replica for replica, divergence in enumerate(self.divergences) if divergence is None]
+
+    def run(self, *, save: Callable[[], None] | None = None, progress: bool = False) -> list[Run]:
+        """Trains to the end.
+
+        `save` is called between two updates: after each epoch, every SAVE_EVERY_S seconds, and before an interrupt
+        (Ctrl-C) is let through.
+        """
+        saved = time.perf_counter()
+        started = saved - self.seconds
+        with deferred_interrupt() as interrupted, Display(self, progress) as display:
+            while self.done < self.updates and self.alive:
+                self.update()
+                now = time.perf_counter()
+                self.seconds = now - started
+                display.show()
+                if save and self.alive and (self.done % self.batches == 0 or now - saved > SAVE_EVERY_S or interrupted):
+                    save()
+                    saved = now
+                if interrupted:
+                    raise KeyboardInterrupt
+            return self._finish(started)
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs, as tensors and plain values; shares its tensors with the training."""
+        return {
+            "configs": [config.resolved() for config in self.configs],
+            "done": self.done,
+            "seconds": self.seconds,
+            "metrics": self.metrics,
+            "divergences": [divergence and dataclasses.asdict(divergence) for divergence in self.divergences],
+            "step_sizes": self.step_sizes,
+            "margins_at_start": self.margins_at_start,
+            "margins": self.margins,
+            "weights": self.net.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state` of the same configurations."""
+        own = [config.resolved() for config in self.configs]
+        require(state["configs"] == own, f"state is of other configurations: {state['configs']}, expected {own}")
+        self.done, self.seconds, self.metrics = state["done"], state["seconds"], state["metrics"]
+        self.divergences = [found and Divergence(**found) for found in state["divergences"]]
+        self.step_sizes, self.margins_at_start = state["step_sizes"], state["margins_at_start"]
+        self.margins = state["margins"]
+        self.net.load_state_dict(state["weights"])
+        self._make_optimiser()
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def _choose_step_sizes(self) -> tuple[list[float], list[float]]:
+        """η and the stability margin of every replica; for BP none."""
+        if self.config.method == "bp":
+            return [], []
+        eigenvalues = self._eigenvalues()
+        given = [config.step_size for config in self.configs]
+        sizes = [1 / value if size is None else size for size, value in zip(given, eigenvalues, strict=True)]
+        margins = self._margins(sizes, eigenvalues)
+        for config, size, margin, value in zip(self.configs, sizes, margins, eigenvalues, strict=True):
+            method = inference(config, size)
+            largest = 4 / (value * (2 * method.penalty + method.dual_step) + 2 * method.anchor)
+            require(
+                margin >= 0,
+                f"step_size {size:.4g} is unstable: the margin 4 − ησ²(2ρ + α) − 2ηκ is {margin:.4g} with "
+                f"penalty ρ = {method.penalty}, dual_step α = {method.dual_step}, anchor κ = {method.anchor} and "
+                f"σ² = {value:.4g}; use a step_size below {largest:.4g}, or smaller ρ, α or κ",
+            )
+        return sizes, margins
+
+    def _eigenvalues(self) -> tuple[float, ...]:
+        found = largest_eigenvalue(self.net, self.probe[0])
+        assert isinstance(found, tuple)
+        return found
+
+    def _margins(self, sizes: Sequence[float], eigenvalues: Sequence[float]) -> list[float]:
+        return [
+            stability_margin(inference(config, size), eigenvalue)
+            for config, size, eigenvalue in zip(self.configs, sizes, eigenvalues, strict=True)
+        ]
+
+    def _make_optimiser(self) -> None:
+        """Adam on views of every replica's part of the parameters, so that it rounds as for a single network."""
+        sizes = self.step_sizes
+        self.method = self.config.with_step_size(sizes[0] if len(set(sizes)) == 1 else tuple(sizes) or 1.0)
+        # (a parameter of the optimiser, the gradient's part and replica)
+        self.slots: list[tuple[Tensor, int, int]] = []
+        groups: dict[float, list[Tensor]] = {}
+        for replica, config in enumerate(self.configs):
+            rate = config.lr * math.sqrt(config.width / config.depth)
+            for part, parameter in enumerate(self.net.parameters()):
+                view = torch.nn.Parameter(parameter.data[replica])
+                self.slots.append((view, part, replica))
+                groups.setdefault(rate, []).append(view)
+        self.optimiser = torch.optim.Adam(
+            [{"params": views, "lr": rate} for rate, views in groups.items()],
+            fused=self.net.device.type in ("cpu", "cuda"),
+        )
+
+    def update(self) -> None:
+        """One batch: its gradients, and a step of the optimiser."""
+        epoch, batch = divmod(self.done, self.batches)
+        size = self.config.batch_size
+        if batch == 0 or self.order is None:
+            self.order = self._batch_order(epoch)
+        index = self.order[:, batch * size : (batch + 1) * size]
+        x, y = embedding(index, self.data.train_inputs), embedding(index, self.targets)
+        gradients = self.engine.solve(self.net, self.method, x, y, None).gradients
+        self.done += 1
+        for replica in nonfinite(gradients):
+            self._diverged(replica, x[replica], y[replica], gradients)
+        last = self.done % self.batches == 0
+        if last or self.done % self.config.log_every == 0:
+            self._log(epoch + 1, x, y)
+        for parameter, part, replica in self.slots:
+            parameter.grad = gradients[part][replica]
+        self.optimiser.step()
+        self._still()
+        if last:
+            self._end_epoch()
+
+    def _batch_order(self, epoch: int) -> Tensor:
+        """The epoch's order of the samples, [R, n]."""
+        samples = len(self.targets)
+        orders = [np.random.default_rng(config.seed + epoch).permutation(samples) for config in self.configs]
+        return torch.from_numpy(np.stack(orders)).to(self.net.device)
+
+    def _still(self) -> None:
+        """Holds the networks that have diverged at zero, where every state and gradient is zero."""
+        with torch.no_grad():
+            for replica, divergence in enumerate(self.divergences):
+                if divergence is not None:
+                    for parameter in self.net.parameters():
+                        parameter[replica] = 0
+
+    @torch.no_grad()
+    def _log(self, epoch: int, x: Tensor, y: Tensor) -> None:
+        state = self.engine.solve(self.net, BP(), x, y, None).state
+        out = self.net.readout(state.activities[..., -1, :, :])
+        # In float64 the square of a finite error is finite, so that a loss is infinite only where a state is.
+        losses = (out.double() - y.double()).square().sum(-1).mean(-1) / 2
+        accuracies = (out.argmax(-1) == y.argmax(-1)).double().mean(-1)
+        for replica in self.alive:
+            values = (self.done, epoch, losses[replica].item(), accuracies[replica].item(), None, None)
+            self.metrics[replica].append(dict(zip(COLUMNS, values, strict=True)))
+
+    def _end_epoch(self) -> None:
+        """The test accuracies and stability margins, into the rows of the epoch's last update."""
+        for replica in nonfinite(list(self.net.parameters())):
+            self._diverged(replica, *self.probe, None)
+        self._still()
+        if self.config.method != "bp":
+            self.margins = self._margins(self.step_sizes, self._eigenvalues())
+        accuracies = self._test_accuracies()
+        for replica in self.alive:
+            row = self.metrics[replica][-1]
+            row["test_accuracy"] = accuracies[replica]
+            row["margin"] = self.margins[replica] if self.margins else None
+
+    @torch.no_grad()
+    def _test_accuracies(self) -> list[float]:
+        right = torch.zeros(len(self.configs), dtype=torch.int64, device=self.net.device)
+        chunks = (part.split(EVALUATION_BATCH) for part in (self.data.test_inputs, self.data.test_labels))
+        for x, labels in zip(*chunks, strict=True):
+            right += (self.net(x).argmax(-1) == labels).sum(-1)
+        return (right.double() / len(self.data.test_labels)).tolist()
+
+    @torch.no_grad()
+    def _diverged(self, replica: int, x: Tensor, y: Tensor, gradients: dynamics.Gradients | None) -> None:
+        """Finds where a replica became non-finite, by running the batch again."""
+        if self.divergences[replica] is not None:
+            return
+        margin = None
+        weights = [weight[replica] for weight in self.net.weights]
+        if bad := first_nonfinite(weights):
+            where, step, layer = "weights", 0, bad
+        else:
+            net = self.net.replica(replica)
+            config = self.configs[replica]
+            method = config.with_step_size(self.step_sizes[replica] if self.step_sizes else 1.0)
+            if not isinstance(method, BP):
+                eigenvalue = largest_eigenvalue(net, self.probe[0])
+                assert isinstance(eigenvalue, float)
+                margin = _plain(stability_margin(method, eigenvalue))
+            where = "state"
+            step, layer = first_nonfinite_state(net, method, x, y)
+            if layer == 0:
+                assert gradients is not None
+                where, step = "weight gradient", 0 if isinstance(method, BP) else method.steps * method.inner_steps
+                layer = first_nonfinite([part[replica] for part in gradients.as_list()])
+        epoch = (self.done - 1) // self.batches + 1
+        message = (
+            f"training diverged at update {self.done} (epoch {epoch}): non-finite {where} in layer {layer} "
+            f"at inference step {step}"
+        )
+        if self.config.method == "bp":
+            message += "; use a smaller lr"
+        else:
+            shown = "unknown" if margin is None else f"{margin:.4g}"
+            message += (
+                f"; η = {self.step_sizes[replica]:.4g}, stability margin 4 − ησ²(2ρ + α) − 2ηκ = {shown} at these "
+                "weights (stable above 0); use a smaller step_size or lr"
+            )
+        self.divergences[replica] = Divergence(self.done, step, layer, margin, message)
+
+    def _finish(self, started: float) -> list[Run]:
+        """The comparison with BP on the first training samples, and the summaries."""
+        x, y = (part.expand(len(self.configs), *part.shape) for part in self.probe)
+        own, exact = (self.engine.solve(self.net, method, x, y, None).gradients for method in (self.method, BP()))
+        for replica in nonfinite(own):
+            self._diverged(replica, *self.probe, own)
+        self.seconds = time.perf_counter() - started
+        runs = []
+        for replica, (config, metrics, divergence) in enumerate(
+            zip(self.configs, self.metrics, self.divergences, strict=True)
+        ):
+            compared = [[part[replica] for part in gradients] for gradients in (own, exact)]
+            summary = self._summary(replica)
+            if divergence is None:
+                summary |= {
+                    "test_accuracy": metrics[-1]["test_accuracy"],
+                    "train_loss": float(np.mean([row["loss"] for row in metrics if row["epoch"] == config.epochs])),
+                    "gradient_cosine": _plain(analysis.cosine(*compared)),
+                    "gradient_norm_ratio": _plain(analysis.norm_ratio(*compared)),
+                }
+            net = self.net.replica(replica) if divergence is None else None
+            runs.append(Run(config, metrics, summary, net, divergence))
+        return runs
+
+    def _summary(self, replica: int) -> dict[str, Any]:
+        """The summary but for what only a finished run has."""
+        divergence = self.divergences[replica]
+        trained = self.done if divergence is None else divergence.step - 1
+        method = self.method
+        return {
+            "status": "finished" if divergence is None else "diverged",
+            "divergence": divergence and dataclasses.asdict(divergence),
+            "test_accuracy": None,
+            "train_loss": None,
+            "gradient_cosine": None,
+            "gradient_norm_ratio": None,
+            "seconds": self.seconds,
+            "samples_per_second": self.done * self.config.batch_size / self.seconds,
+            "updates": trained,
+            "inference_steps": 0 if isinstance(method, BP) else method.steps,
+            "step_size": self.step_sizes[replica] if self.step_sizes else None,
+            "margin_at_start": self.margins_at_start[replica] if self.margins_at_start else None,
+            "margin": _plain(self.margins[replica]) if self.margins else None,
+            "engine": next(name for name in MODULES if load_engine(name) is self.engine),
+            "replicas": len(self.configs),
+            "environment": environment(self.net.device),
+        }
+
+
+def inference(config: TrainingConfig, step_size: float) -> PC | PCALM:
+    method = config.with_step_size(step_size)
+    assert not isinstance(method, BP)
+    return method
+
+
+def converged(run: Run) -> Run:
+    """The run itself, or its DivergenceError."""
+    if run.divergence is not None:
+        raise DivergenceError(run.divergence, run.metrics)
+    return run
+
+
+def _plain(value: float) -> float | None:
+    """The number, or None for NaN and infinity, which JSON lacks."""
+    return value if math.isfinite(value) else None

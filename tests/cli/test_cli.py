@@ -1,0 +1,153 @@
+"""The command line: what it prints and writes, and that every failure is one sentence and an exit status."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from pcalm.cli import app
+from pcalm.experiments import rundir
+from pcalm.experiments.config import TrainingConfig
+from pcalm.experiments.training import train
+
+SMALL = "train --depth 4 --width 4 --batch-size 280 --lr 1e-2 --engine reference"
+
+
+def run(command: str, *more: str) -> Any:
+    return CliRunner().invoke(app, [*command.split(), *more], prog_name="pcalm")
+
+
+def assert_sentence(result: Any, status: int, message: str) -> None:
+    assert result.exit_code == status
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert re.fullmatch(f"pcalm: [^\n]*{message}[^\n]*\n", result.stderr), result.stderr
+
+
+def test_help_names_every_setting() -> None:
+    shown = run("train --help").stdout
+    for field in dataclasses.fields(TrainingConfig):
+        assert f"--{field.name.replace('_', '-')} " in shown
+    for option in (
+        "--output",
+        "--overwrite",
+        "--data-dir",
+        "digits|fashion-mnist|mnist",
+        "bp|pc|pcalm",
+        "[default: (2L)]",
+    ):
+        assert option in shown
+    listed = run("--help").stdout
+    assert "train" in listed
+    assert "doctor" in listed
+
+
+def test_train(tmp_path: Path) -> None:
+    settings = "--dataset digits --method pcalm --activation tanh --seed 3 --epochs 2 --steps 7 --step-size 0.1"
+    more = "--penalty 0.25 --dual-step 3 --anchor 0.5 --inner-steps 2 --credit after --log-every 2 --dtype float64"
+    result = run(f"{SMALL} {settings} {more} --device cpu --output", str(tmp_path / "run"))
+    assert result.exit_code == 0
+    config = TrainingConfig(
+        depth=4, width=4, batch_size=280, lr=1e-2, engine="reference", activation="tanh", seed=3, epochs=2, steps=7,
+        step_size=0.1, penalty=0.25, dual_step=3.0, anchor=0.5, inner_steps=2, credit="after", log_every=2,
+        dtype="float64",
+    )  # fmt: skip
+    truth = train(config)
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == config.resolved()
+    assert rundir.read_metrics(tmp_path / "run" / "metrics.csv") == truth.metrics
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    for name in ("test_accuracy", "gradient_cosine"):
+        assert summary[name] == truth.summary[name]
+    assert re.search(rf"^test accuracy +{summary['test_accuracy']:.2%}$", result.stdout, re.MULTILINE)
+    assert re.search(rf"^gradient cosine to BP +{summary['gradient_cosine']:.4f}$", result.stdout, re.MULTILINE)
+    assert "step size 0.1000; stability margin" in result.stderr
+
+    again = run(f"{SMALL} {settings} {more} --output", str(tmp_path / "run"))
+    assert (again.exit_code, again.stdout) == (0, result.stdout)
+    assert again.stderr == f"{tmp_path / 'run'} holds this run, and it is done; --overwrite starts it anew\n"
+
+    other = run(f"{SMALL} --output", str(tmp_path / "run"))
+    assert_sentence(other, 2, "seed is 3 there, 0 here.*use --overwrite")
+    assert run(f"{SMALL} --overwrite --output", str(tmp_path / "run")).exit_code == 0
+
+
+def test_without_output_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(f"{SMALL} --method bp")
+    assert result.exit_code == 0
+    assert re.search(r"^step size η +–$", result.stdout, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--depth 2", "depth must be at least 3, got 2"),
+        ("--width 0", "width must be at least 1, got 0"),
+        ("--activation gelu", "activation must be one of 'linear', 'tanh', 'relu', got 'gelu'"),
+        ("--dataset cifar", "dataset must be one of"),
+        ("--method adam", "method must be one of"),
+        ("--engine warp", "engine must be one of"),
+        ("--dtype float16", "dtype must be one of"),
+        ("--device cuda:99", "device 'cuda:99' is not on this machine"),
+        ("--steps 0", "steps must be at least 1, got 0"),
+        ("--step-size -0.1", "step_size must be positive and finite, got -0.1"),
+        ("--step-size 5", "is unstable: the margin"),
+        ("--penalty 0", "penalty must be positive"),
+        ("--dual-step -1", "dual_step must be zero or positive"),
+        ("--anchor -1", "anchor must be zero or positive"),
+        ("--dataset mnist --data-dir missing", "data_dir must be an existing folder, got 'missing'"),
+        ("--output /dev/null/run", "output must be a directory that can be written, got '/dev/null/run'"),
+    ],
+)
+def test_bad_input(options: str, message: str) -> None:
+    assert_sentence(run(f"{SMALL} {options}"), 2, message)
+
+
+@pytest.mark.parametrize("command", ["trian", "train --depht 3", "train --depth three", "train --depth"])
+def test_wrong_usage(command: str) -> None:
+    result = run(command)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+
+
+def test_divergence() -> None:
+    result = run(f"{SMALL} --activation linear --lr 1e30 --method bp")
+    assert_sentence(result, 1, "training diverged at update 2")
+
+
+def test_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: Any, **settings: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pcalm.experiments.training.train", interrupt)
+    assert_sentence(run(SMALL), 130, "interrupted; with --output, the same command goes on from there")
+
+
+def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PCALM_DATA", str(tmp_path))
+    monkeypatch.setattr("pcalm.experiments.data.cache_dir", lambda: tmp_path)
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert re.search(rf"^torch +{re.escape(torch.__version__)}$", result.stdout, re.MULTILINE)
+    assert re.search("^reference +float64 +works$", result.stdout, re.MULTILINE)
+    assert re.search("^triton +float32 +does not work: .*", result.stdout, re.MULTILINE)
+    assert re.search("^mnist +not on this machine", result.stdout, re.MULTILINE)
+    assert_sentence(run("doctor --device cuda:99"), 2, "device 'cuda:99' is not on this machine")
+
+
+def test_python_m_pcalm() -> None:
+    command = [sys.executable, "-m", "pcalm", "train", "--depth", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "pcalm: depth must be at least 3, got 1\n"

@@ -1,0 +1,103 @@
+"""The shipped results: rebuilt from the shipped data with no difference, small, and honest about what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from pcalm.experiments import records
+from pcalm.report import results
+from reports import build, collect
+from tests.report.report_cases import record
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "reports" / "data"
+# What a drawing's bytes depend on.
+DRAWN_WITH = ("matplotlib", "numpy", "pandas")
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, str]:
+    return build.files(DATA)
+
+
+def test_the_document_is_rebuilt_with_no_difference(made: dict[str, str]) -> None:
+    assert made["results.md"] == (ROOT / "reports" / "results.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_the_shipped_data(made: dict[str, str]) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert build.readme(text, DATA) == text
+    (figure,) = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert (ROOT / figure).is_file()
+    with pytest.raises(ValueError, match="where its table begins"):
+        build.readme("no comments", DATA)
+
+
+def test_the_figures_are_rebuilt_with_no_difference(made: dict[str, str]) -> None:
+    shipped = {f"figures/{path.name}": path for path in (ROOT / "reports" / "figures").iterdir()}
+    assert shipped.keys() == made.keys() - {"results.md"}
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    installed = {name: importlib.metadata.version(name) for name in DRAWN_WITH}
+    if installed != {name: pins[name] for name in DRAWN_WITH}:
+        pytest.skip(f"drawings are compared with the releases of constraints.txt only, and there are {installed}")
+    for name, path in shipped.items():
+        assert made[name] == path.read_text(encoding="utf-8"), name
+
+
+def test_the_shipped_data_is_small_and_all_of_it_is_read() -> None:
+    assert sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) <= 2 * 2**20
+    assert results.load(DATA).unread == []
+
+
+def test_what_a_document_shows_is_there_and_what_is_missing_is_said(tmp_path: Path) -> None:
+    for setting, width in (("bp", 8), ("pc", 8), ("bp", 16)):
+        cell: dict[str, Any] = {"dataset": "fashion-mnist", "width": width, "depth": 8}
+        records.write(tmp_path, record(setting, **cell))
+    text = build.files(tmp_path)["results.md"]
+    assert set(re.findall(r"\]\((figures/[^)]*)\)", text)) == build.files(tmp_path).keys() - {"results.md"}
+    assert re.search(r"\| +8 \| +8 \| +15 \| +13 \| BP \(seed 1, 2\); PC, 2L \(seed 1, 2\); PC-ALM, 2L;", text)
+    assert re.search(r"\| +128 \| +128 \| +15 \| +15 \| all +\|", text)
+    assert "0123456789abcdef" in text
+
+
+def test_anchored_early_is_held_against_the_paper_seed_by_seed(tmp_path: Path) -> None:
+    for seed, papers, ours in ((0, 0.7, 0.72), (1, 0.8, 0.79), (2, 0.6, None)):
+        cell: dict[str, Any] = {"dataset": "fashion-mnist", "seed": seed}
+        records.write(tmp_path, record("pcalm", accuracy=papers, **cell))
+        if ours is not None:
+            records.write(tmp_path, record("anchored", accuracy=ours, budget=1.25, **cell))
+    (table,) = build.early(results.load(tmp_path))
+    assert table.rows == ((8, 4, 2, *map(pytest.approx, (75, 75.5, 0.5, -1, 2))),)
+
+
+def test_deep_networks_have_a_section_of_their_own(tmp_path: Path) -> None:
+    records.write(tmp_path, record("bp", depth=1000))
+    text = build.files(tmp_path)["results.md"]
+    assert "## Deeper" in text
+    assert "## Accuracy over width" in text  # of which every run is missing
+    assert text.count("all  ") >= 25
+
+
+def test_collected_runs_join_those_that_are_there(tmp_path: Path) -> None:
+    first = record("bp", dataset="fashion-mnist", width=32, depth=32)
+    records.write(tmp_path / "a", first)
+    records.write(tmp_path / "a", record("bp"))
+    assert collect.collect(tmp_path / "a", tmp_path / "data") == 2
+    again = type(first)(**{**vars(first), "finished": "2027-01-01T00:00:00+00:00"})
+    for each in (again, record("pc", dataset="fashion-mnist", width=32, depth=32)):
+        records.write(tmp_path / "b", each)
+    assert collect.collect(tmp_path / "b", tmp_path / "data") == 2
+    found = results.load(tmp_path / "data")
+    assert sorted(found.training["setting"]) == ["bp", "bp", "pc"]
+    assert list(found.training["key"]) == sorted(found.training["key"])
+    assert found.training.set_index("key").loc[first.key, "finished"] == "2027-01-01T00:00:00+00:00"
+    curves = pandas.read_csv(tmp_path / "data" / "curves.csv")
+    assert len(curves) == 4  # two updates of the two runs of the paper's cell
+    with pytest.raises(ValueError, match="source must be an existing directory"):
+        collect.collect(tmp_path / "nowhere", tmp_path / "data")
