@@ -19,8 +19,31 @@ import pandas
 
 from pcalm.experiments.grid import SIZES
 from pcalm.experiments.storage import write_text
-from pcalm.report import comparisons, figures, results
-from pcalm.report.figures import Figure
+from pcalm.report import results
+from pcalm.report.comparisons import (
+    accuracy,
+    alignment,
+    conformance,
+    convergence,
+    cost,
+    credit,
+    kill_matrix,
+    missing,
+    overview,
+    scattering,
+    speed,
+)
+from pcalm.report.comparisons.statistics import by_seed
+from pcalm.report.figures import (
+    cosine_by_budget,
+    credit_share,
+    exponents,
+    heat_maps,
+    learning_curves,
+    space_time,
+)
+from pcalm.report.figures import scattering as scattering_curves
+from pcalm.report.figures.drawing import Figure
 from pcalm.report.results import Results
 from pcalm.report.tables import Column, Table
 
@@ -69,25 +92,24 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
         if shown:
             lines.extend([f"## {title}", "", *shown])
 
-    def missing(source: Results) -> list[Table]:
-        return [comparisons.missing(source.training, SIZES, SIZES, METHODS, SEEDS)]
+    def lacking(source: Results) -> list[Table]:
+        return [missing.table(source.training, SIZES, SIZES, METHODS, SEEDS)]
 
     show(
         "Accuracy over width × depth, Fashion-MNIST, relu, one epoch",
         headline,
-        *(figures.heat_maps, comparisons.overview, early, missing, comparisons.inference_cost, comparisons.accuracy),
-        figures.learning_curves,
+        *(heat_maps.figures, overview.tables, early, lacking, cost.tables, accuracy.tables, learning_curves.figures),
     )
-    show("Deeper", deep, comparisons.inference_cost, comparisons.accuracy)
+    show("Deeper", deep, cost.tables, accuracy.tables)
     show(
         "Alignment with BP at initialisation",
         found,
-        *(figures.cosine_by_budget, _without("alignment-cells", comparisons.alignment), comparisons.convergence),
+        *(cosine_by_budget.figures, _without("alignment-cells", alignment.tables), convergence.tables),
     )
-    credit = (figures.space_time, figures.arrival, comparisons.credit, figures.shares)
-    show("How credit travels", found, *credit, figures.scattering, comparisons.scattering)
-    show("Conformance", found, _without("conformance-figures", comparisons.conformance), comparisons.kill_matrix)
-    show("Speed", found, comparisons.speed)
+    travel = (space_time.figures, exponents.figures, credit.tables, credit_share.figures)
+    show("How credit travels", found, *travel, scattering_curves.figures, scattering.tables)
+    show("Conformance", found, _without("conformance-figures", conformance.tables), kill_matrix.tables)
+    show("Speed", found, speed.tables)
     return [*lines, provenance(found).section("markdown", level=2), ""]
 
 
@@ -105,7 +127,7 @@ def readme(text: str, data: Path = HERE / "data") -> str:
     """
     found = _headline(results.load(data))
     of_width = dataclasses.replace(found, training=found.training[found.training["width"] == STORY_WIDTH])
-    (table,) = comparisons.overview(of_width)
+    (table,) = overview.tables(of_width)
     replaced, count = STORY.subn(lambda _: f"{table.render('markdown')}\n", text)
     if count != 1:
         raise ValueError("README.md must have the comments that say where its table begins and ends, once")
@@ -128,7 +150,7 @@ def early(found: Results) -> list[Table]:
             runs[(runs["setting"] == setting) & (runs["budget"] == budget)]
             for setting, budget in (("pcalm", 2.0), ("anchored", 1.25))
         ]
-        papers, ours = (comparisons.by_seed(part) for part in parts)
+        papers, ours = (by_seed(part) for part in parts)
         both = sorted(set(papers) & set(ours))
         if both:
             differences = [100 * (ours[seed] - papers[seed]) for seed in both]

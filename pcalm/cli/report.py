@@ -21,7 +21,7 @@ def report(
     Try: pcalm grid --preset quick --output runs && pcalm report --results runs --output pages
     """
     try:
-        from pcalm.report.report import report as make  # not at the top: the other commands need no matplotlib
+        from pcalm.report.write import write_report  # not at the top: the other commands need no matplotlib
     except ImportError as error:
         raise ValueError(f"pcalm report needs {error.name}: pip install 'pcalm[report]'") from error
-    typer.echo(make(results, output, title))
+    typer.echo(write_report(results, output, title))

@@ -10,7 +10,8 @@ from html import escape
 from pathlib import Path
 
 from pcalm.report.comparisons import all_tables
-from pcalm.report.figures import Figure, all_figures
+from pcalm.report.figures import all_figures
+from pcalm.report.figures.drawing import Figure
 from pcalm.report.results import Results, Source
 from pcalm.report.tables import VERDICT, Column, Table, Value
 

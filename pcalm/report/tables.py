@@ -139,3 +139,25 @@ class Table:
 
     def _alignment(self, index: int) -> str:
         return "right" if self.is_numeric(index) else "left"
+
+
+class TableBuilder:
+    """Collects a table's rows with their sources."""
+
+    def __init__(self, id: str, title: str, columns: Sequence[Column], notes: Sequence[str] = ()) -> None:
+        self.id, self.title, self.columns, self.notes = id, title, tuple(columns), tuple(notes)
+        self.rows: list[tuple[Value, ...]] = []
+        self.sources: list[tuple[str, ...]] = []
+
+    def add(self, row: Sequence[Value], sources: Sequence[str]) -> None:
+        self.rows.append(tuple(row))
+        self.sources.append(tuple(sources))
+
+    def table(self, *, without_empty: bool = False) -> Table:
+        """The table; without the columns in which no row has a value, if so wanted."""
+        kept = [
+            i for i in range(len(self.columns)) if not without_empty or any(row[i] is not None for row in self.rows)
+        ]
+        columns = tuple(self.columns[i] for i in kept)
+        rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
+        return Table(self.id, self.title, columns, rows, tuple(self.sources), self.notes)

@@ -10,6 +10,8 @@ from pcalm.experiments import records
 from pcalm.experiments.config import TrainingConfig
 from pcalm.experiments.grid import SETTINGS
 from pcalm.experiments.records import Record
+from pcalm.report.comparisons import all_tables
+from pcalm.report.results import Results
 
 # method: accuracy lost to BP, in points
 LOSS = {"bp": 0, "pc": 10, "pcalm": 2, "anchored": 1}
@@ -223,3 +225,9 @@ def measured() -> dict[str, dict[str, Any]]:
         name: {"measurement": name, "dataset": "fashion-mnist", "samples": 64, "source": f"measured-{name}", **content}
         for name, content in found.items()
     }
+
+
+def rows(found: Results, name: str) -> list[dict[str, Any]]:
+    """The rows of the table of that id, by heading."""
+    (table,) = [each for each in all_tables(found) if each.id == name]
+    return [dict(zip(table.headers, row, strict=True)) for row in table.rows]

@@ -12,8 +12,11 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from pcalm.experiments import records
-from pcalm.report import figures, results
-from pcalm.report.figures import CREDIT, STYLES, Figure, all_figures
+from pcalm.report import results
+from pcalm.report.figures import accuracy_by_budget, all_figures, heat_maps
+from pcalm.report.figures.drawing import Figure
+from pcalm.report.figures.space_time import CREDIT
+from pcalm.report.figures.styles import STYLES
 from pcalm.report.results import Results
 from tests.report.report_cases import measured, record, write_everything, write_grid
 
@@ -142,7 +145,7 @@ def test_the_space_time_picture_shows_the_front_where_it_was_measured(drawn: lis
 def test_heat_maps_hold_the_mean_accuracies(tmp_path: Path) -> None:
     write_grid(tmp_path)
     records.write(tmp_path, record("pc", width=16, depth=8, accuracy=0.5))
-    (figure,) = figures.heat_maps(results.load(tmp_path))
+    (figure,) = heat_maps.figures(results.load(tmp_path))
     pc = figure.canvas.axes[1]
     values = np.asarray(pc.get_images()[0].get_array())
     np.testing.assert_allclose(values, [[69.5, np.nan], [69.5, 50]])
@@ -152,9 +155,9 @@ def test_heat_maps_hold_the_mean_accuracies(tmp_path: Path) -> None:
 
 def test_accuracy_by_budget_is_drawn_where_there_are_several(tmp_path: Path) -> None:
     write_grid(tmp_path)
-    assert figures.accuracy_by_budget(results.load(tmp_path)) == []
+    assert accuracy_by_budget.figures(results.load(tmp_path)) == []
     records.write(tmp_path, record("pcalm", budget=4, accuracy=0.6))
-    (figure,) = figures.accuracy_by_budget(results.load(tmp_path))
+    (figure,) = accuracy_by_budget.figures(results.load(tmp_path))
     line = next(each for each in figure.canvas.axes[0].get_lines() if each.get_color() == STYLES["pcalm"][0])
     assert points(line) == [pytest.approx([2, 77.5]), pytest.approx([4, 60])]
 

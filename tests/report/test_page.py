@@ -21,9 +21,9 @@ from pcalm.cli import app
 from pcalm.experiments import records
 from pcalm.report import page, results
 from pcalm.report.comparisons import all_tables
-from pcalm.report.figures import STYLES
-from pcalm.report.report import report
+from pcalm.report.figures.styles import STYLES
 from pcalm.report.tables import FORMATS, SUFFIXES
+from pcalm.report.write import write_report
 from tests.report.report_cases import record, write_everything, write_grid
 
 FLAGS = [
@@ -39,7 +39,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pages of three implementations' conformance and training records, and one of everything else."""
     directory = tmp_path_factory.mktemp("report")
     write_everything(directory / "results")
-    report(directory / "results", directory / "pages")
+    write_report(directory / "results", directory / "pages")
     return directory / "pages"
 
 
@@ -142,7 +142,7 @@ def test_filtering_by_keyboard(visit: Open) -> None:
 def test_every_control_is_reached_by_the_tab_key_and_has_a_name(visit: Open, tmp_path: Path) -> None:
     records.write(tmp_path / "few", record("bp"))
     records.write(tmp_path / "few", record("pcalm"))
-    report(tmp_path / "few", tmp_path)
+    write_report(tmp_path / "few", tmp_path)
     opened = visit(where=tmp_path)
     wanted = opened.locator("a[href], button, input, summary, [tabindex]")
     controls = wanted.evaluate_all("all => all.filter(each => each.checkVisibility()).length")

@@ -1,4 +1,4 @@
-"""What `pcalm report` does: from a directory of results to the page, and every table and figure as files."""
+"""Writes what `pcalm report` makes of a directory of results: the page, and every table and figure as files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pcalm.report.figures import all_figures
 from pcalm.report.tables import SUFFIXES
 
 
-def report(source: str | Path, output: str | Path, title: str = "PC-ALM: results") -> Path:
+def write_report(source: str | Path, output: str | Path, title: str = "PC-ALM: results") -> Path:
     """Writes the page, tables/ in every format and figures/ as SVG and PNG; returns the page's path.
 
     Each file is there whole or not at all, the page last. Nothing is measured.

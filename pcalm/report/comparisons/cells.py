@@ -1,0 +1,51 @@
+"""Training runs by cell: what a network is trained on and how, within which methods are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas
+
+from pcalm.report.tables import Column, Value
+
+CONTEXT = ("implementation", "dataset", "activation", "epochs", "lr", "batch_size", "dtype", "device")
+CELL = (*CONTEXT, "width", "depth")
+HEADINGS = {"width": "N", "depth": "L", "batch_size": "batch size", "dataset": "data set"}
+Row = list[Value]
+
+
+class Cells:
+    """Training runs by cell: which parts of the context differ become columns, the others a sentence."""
+
+    def __init__(self, training: pandas.DataFrame) -> None:
+        self.frame = training.assign(budget=training["budget"].fillna(0.0))
+        self.varying = [name for name in CONTEXT if training[name].nunique() > 1]
+        fixed = [name for name in CONTEXT if name not in self.varying]
+        first = {} if training.empty else training.iloc[0].to_dict()
+        self.note = (
+            "All runs: " + ", ".join(f"{HEADINGS.get(name, name)} {first[name]}" for name in fixed if first) + "."
+        )
+        self.columns = [Column(HEADINGS.get(name, name)) for name in (*self.varying, "width", "depth")]
+
+    def __iter__(self) -> Iterator[tuple[Row, pandas.DataFrame]]:
+        """The cell's part of a row, and its runs."""
+        for _, runs in self.frame.groupby(list(CELL), sort=True):
+            first = runs.iloc[0]
+            yield [plain(first[name]) for name in (*self.varying, "width", "depth")], runs
+
+    def contexts(self) -> Iterator[tuple[dict[str, Any], pandas.DataFrame]]:
+        """What differs from one context to another, by name, and all runs of that context."""
+        for _, runs in self.frame.groupby(list(CONTEXT), sort=True):
+            yield {name: plain(runs.iloc[0][name]) for name in self.varying}, runs
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(self.frame["seed"].unique().tolist())
+
+
+def plain(value: Any) -> Value:
+    """A NumPy number as Python's own."""
+    plain: Value = value.item() if isinstance(value, np.generic) else value
+    return plain

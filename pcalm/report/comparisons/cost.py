@@ -1,0 +1,70 @@
+"""Accuracy against what inference costs, and the budget that comes within one point of BP."""
+
+from __future__ import annotations
+
+from pcalm.report.comparisons.cells import Cells
+from pcalm.report.comparisons.methods import methods_of, name_of
+from pcalm.report.comparisons.statistics import by_seed, mean, mean_of, paired, percent
+from pcalm.report.results import Results
+from pcalm.report.tables import Column, Table, TableBuilder
+
+CLOSE = 0.01  # "within one point of BP"
+
+
+def tables(results: Results) -> list[Table]:
+    cells = Cells(results.training)
+    cost = TableBuilder(
+        "cost",
+        "Test accuracy against inference cost",
+        [
+            *cells.columns,
+            Column("method"),
+            Column("T/L", "g"),
+            Column("steps", "d", "primal steps per weight update"),
+            Column("accuracy", ".1f", "%, mean over the seeds"),
+            Column("minus BP", "+.1f", "points, over the seeds that both have"),
+            Column("seconds a run", ".3g", "mean over the seeds, on the machine of the record"),
+            Column("times BP", ".1f", "seconds, of BP's in the same cell"),
+        ],
+        [cells.note],
+    )
+    needed = TableBuilder(
+        "budget",
+        "Smallest measured budget within one point of BP",
+        [
+            *cells.columns,
+            Column("method"),
+            Column("T/L", "g", "smallest measured budget whose mean accuracy is within one point of BP's"),
+            Column("tried up to", "g", "the largest measured budget, T/L"),
+            Column(
+                "minus BP there", "+.1f", "points, at the smallest such budget, or at the best one if there is none"
+            ),
+        ],
+        [f"Mean paired difference to BP of at most one point. {cells.note}"],
+    )
+    for cell, runs in cells:
+        is_bp = runs["setting"] == "bp"
+        exact, seconds, bp_sources = (
+            by_seed(runs[is_bp]),
+            mean_of(runs[is_bp], "seconds"),
+            list(runs[is_bp]["source"]),
+        )
+        gaps: dict[str, list[tuple[float, float, list[str]]]] = {}
+        for setting, budget, part in methods_of(runs):
+            difference = paired(by_seed(part), exact)
+            gap = mean(difference) if difference and setting != "bp" else None
+            if gap is not None:
+                gaps.setdefault(setting, []).append((budget, gap, list(part["source"])))
+            mine = mean_of(part, "seconds")
+            steps = 0 if setting == "bp" else int(part["steps"].iloc[0]) * int(part["inner_steps"].iloc[0])
+            row = [*cell, name_of(setting), budget or None, steps, percent(mean_of(part, "test_accuracy"))]
+            cost.add(
+                [*row, percent(gap), mine, mine / seconds if mine and seconds else None],
+                [*part["source"], *bp_sources],
+            )
+        for setting, tried in gaps.items():
+            close = next((each for each in tried if each[1] >= -CLOSE), None)
+            _, gap, sources = close or max(tried, key=lambda each: each[1])
+            budget_needed = close[0] if close else None
+            needed.add([*cell, name_of(setting), budget_needed, tried[-1][0], percent(gap)], [*sources, *bp_sources])
+    return [cost.table(), needed.table()]

@@ -1,0 +1,40 @@
+"""Figures, made from `pcalm.report.results` alone. One module per subject, each with `figures(results)`.
+
+Colours are those of Okabe and Ito, which people with any colour vision tell apart; line styles and markers tell the
+methods apart in black and white. The same results give the same SVG, byte for byte, with the same matplotlib.
+"""
+
+from __future__ import annotations
+
+import matplotlib
+
+from pcalm.report.figures import (
+    accuracy_by_budget,
+    cosine_by_budget,
+    credit_share,
+    exponents,
+    heat_maps,
+    learning_curves,
+    scattering,
+    space_time,
+)
+from pcalm.report.figures.drawing import SETTINGS, Figure
+from pcalm.report.results import Results
+
+# In the order of a report.
+SUBJECTS = (
+    heat_maps,
+    accuracy_by_budget,
+    learning_curves,
+    cosine_by_budget,
+    space_time,
+    credit_share,
+    exponents,
+    scattering,
+)
+
+
+def all_figures(results: Results) -> list[Figure]:
+    """Every figure that there are results for."""
+    with matplotlib.rc_context(SETTINGS):
+        return [figure for subject in SUBJECTS for figure in subject.figures(results)]

@@ -1,0 +1,21 @@
+"""One colour, line style and marker per method, everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# method: (colour, line style, marker)
+STYLES: dict[str, tuple[str, Any, str]] = {
+    "bp": ("#000000", "-", "o"),
+    "pc": ("#D55E00", (0, (1, 1.2)), "s"),
+    "pcalm": ("#0072B2", (0, (5, 2)), "^"),
+    "anchored": ("#56B4E9", "-", "D"),
+}
+OTHERS = ("#CC79A7", "#E69F00", "#009E73", "#999999")
+
+
+def style_of(setting: str, marker: bool = True) -> dict[str, Any]:
+    """Matplotlib's keyword arguments for a method's lines."""
+    other = (OTHERS[sum(setting.encode()) % len(OTHERS)], "-.", "v")
+    colour, line, symbol = STYLES.get(setting, other)
+    return {"color": colour, "linestyle": line} | ({"marker": symbol} if marker else {})

@@ -1,0 +1,25 @@
+"""Accuracy against what inference costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pcalm.experiments import records
+from pcalm.report import results
+from tests.report.report_cases import record, rows
+
+
+def test_the_smallest_budget_within_a_point_of_bp(tmp_path: Path) -> None:
+    for setting, budget, accuracy in (
+        *(("bp", 2, 0.8), ("pcalm", 1, 0.7), ("pcalm", 2, 0.791), ("pcalm", 4, 0.8)),
+        *(("pc", 2, 0.7), ("pc", 4, 0.72)),
+    ):
+        records.write(tmp_path, record(setting, budget=budget, accuracy=accuracy))
+    found = rows(results.load(tmp_path), "budget")
+    assert [(row["method"], row["T/L"], row["tried up to"]) for row in found] == [("PC", None, 4), ("PC-ALM", 2, 4)]
+    assert [row["minus BP there"] for row in found] == pytest.approx([-8, -0.9])
+    cost = rows(results.load(tmp_path), "cost")
+    assert [row["steps"] for row in cost] == [0, 8, 16, 4, 8, 16]
+    assert [row["times BP"] for row in cost] == pytest.approx([1, 5, 5, 5, 5, 5])

@@ -1,0 +1,18 @@
+"""Runs of a grid that are not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pcalm.report import results
+from pcalm.report.comparisons import missing
+from tests.report.report_cases import write_grid
+
+
+def test_what_is_missing_of_a_grid_is_said(tmp_path: Path) -> None:
+    write_grid(tmp_path, seeds=1)
+    table = missing.table(results.load(tmp_path).training, [8, 16], [4], [("bp", 0.0), ("pc", 2.0)], [0, 1])
+    assert table.rows == (
+        (8, 4, 4, 2, "BP (seed 1); PC, 2L (seed 1)"),
+        (16, 4, 4, 4, "all"),
+    )
