@@ -55,19 +55,23 @@ def reasons(device: torch.device, dtype: torch.dtype = torch.float32) -> dict[st
     return {name: load(name).unavailable(device, dtype) for name in MODULES}
 
 
-def resolve(name: str, net: ResidualMLP) -> Engine:
-    """The named engine if it works for the network; for "auto" the fastest that does.
+def choose(name: str, net: ResidualMLP) -> str:
+    """The engine's name if it works for the network; for "auto" that of the fastest that does.
 
     Raises:
         ValueError: no such engine, or it does not work for the network's device and dtype (with the reason).
     """
     if name == "auto":
         name = _fastest(net)
-    engine = load(name)
-    reason = engine.unavailable(net.device, net.dtype)
+    reason = load(name).unavailable(net.device, net.dtype)
     if reason is not None:
         raise ValueError(f"engine {name!r} does not work for {net.dtype} on {net.device}: {reason}; use engine='auto'")
-    return engine
+    return name
+
+
+def resolve(name: str, net: ResidualMLP) -> Engine:
+    """The engine that `choose` names."""
+    return load(choose(name, net))
 
 
 def _fastest(net: ResidualMLP) -> str:

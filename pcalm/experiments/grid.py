@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pcalm.checks import choice, integer, number, require
-from pcalm.engines import MODULES, load, resolve
+from pcalm.engines import choose
 from pcalm.experiments import records
 from pcalm.experiments.config import DTYPE_NAMES, OWN, TrainingConfig
 from pcalm.experiments.training import PROBE
@@ -125,8 +125,7 @@ class Grid:
 
     def _engine(self) -> str:
         smallest = ResidualMLP(3, 1, dtype=DTYPE_NAMES[choice("dtype", self.dtype, DTYPE_NAMES)], device=self.device)
-        chosen = resolve(self.engine, smallest)
-        return next(name for name in MODULES if load(name) is chosen)
+        return choose(self.engine, smallest)
 
 
 AXES = ("datasets", "widths", "depths", "activations", "methods", "seeds", "budgets")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,31 +18,40 @@ if TYPE_CHECKING:
 def deferred_interrupt() -> Iterator[list[int]]:
     """Turns the first Ctrl-C into an entry of the list that it gives; the second one interrupts at once, as ever.
 
-    Only Python's main thread receives signals, so elsewhere the list stays empty.
+    The list stays empty where Ctrl-C is not ours to take: outside Python's main thread, which alone receives signals;
+    where it is ignored, as in a shell's background jobs; and where a program that embeds Python handles it in C, since
+    that could not be given back.
     """
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
 
     def note(number: int, frame: Any) -> None:
         received.append(number)
         signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = signal.getsignal(signal.SIGINT)
+    taken = before is not None and before is not signal.SIG_IGN
+    if taken:
+        try:
+            signal.signal(signal.SIGINT, note)
+        except ValueError:  # not the main thread, or not of the main interpreter
+            taken = False
     try:
         yield received
     finally:
-        signal.signal(signal.SIGINT, before)
+        if taken:
+            signal.signal(signal.SIGINT, before)
 
 
 class Display:
-    """The progress bar, and a line at the start and after each epoch, on the standard error stream."""
+    """The progress bar, and a line at the start and after each epoch, on the standard error stream.
+
+    The run goes on where that is closed, or is a pipe that nobody reads any more.
+    """
 
     def __init__(self, training: Training, wanted: bool) -> None:
         self.training, self.bar = training, None
         self.rows = 0
-        if wanted:
+        if wanted and sys.stderr is not None:
             from tqdm import tqdm  # not at the top: training needs torch and numpy only
 
             samples = training.config.batch_size * len(training.configs)
@@ -56,7 +64,8 @@ class Display:
                 disable=None,
                 dynamic_ncols=True,
             )
-            self._start()
+            with contextlib.suppress(OSError):
+                self._start()
 
     def _say(self, text: str) -> None:
         assert self.bar is not None
@@ -72,14 +81,17 @@ class Display:
             self._say(f"resumed after {training.done} of {training.updates} updates")
 
     def show(self) -> None:
+        if self.bar is not None:
+            with contextlib.suppress(OSError):
+                self._show(self.bar)
+
+    def _show(self, bar: Any) -> None:
         training = self.training
-        if self.bar is None:
-            return
-        self.bar.update(self.samples)
+        bar.update(self.samples)
         rows = [training.metrics[replica][-1] for replica in training.alive if training.metrics[replica]]
         if not rows or rows[0]["step"] != training.done:
             return
-        self.bar.set_postfix(loss=f"{np.mean([row['loss'] for row in rows]):.4f}", refresh=False)
+        bar.set_postfix(loss=f"{np.mean([row['loss'] for row in rows]):.4f}", refresh=False)
         if rows[0]["test_accuracy"] is not None:
             accuracies = ", ".join(f"{row['test_accuracy']:.2%}" for row in rows)
             line = f"epoch {rows[0]['epoch']}: test accuracy {accuracies}"
@@ -94,4 +106,5 @@ class Display:
 
     def __exit__(self, *exception: object) -> None:
         if self.bar is not None:
-            self.bar.close()
+            with contextlib.suppress(OSError):
+                self.bar.close()

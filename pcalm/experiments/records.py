@@ -45,7 +45,6 @@ implementation, but not how runs were packed. A file takes its place when it is 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import math
@@ -60,7 +59,7 @@ from typing import TYPE_CHECKING, Any
 
 import pcalm
 from pcalm.checks import require
-from pcalm.experiments.storage import replacing
+from pcalm.experiments.storage import digest, read_json, replacing, sealed, unsealed
 
 if TYPE_CHECKING:
     import pandas
@@ -194,7 +193,7 @@ def source_commit() -> str | None:
 
 def key_of(config: dict[str, Any], implementation: str = OWN_IMPLEMENTATION) -> str:
     """The key of the run that has this configuration: 32 hexadecimal digits."""
-    return hashlib.sha256(_dump([implementation, config])).hexdigest()[:32]
+    return digest(_dump([implementation, config]))[:32]
 
 
 def path_of(directory: str | Path, key: str) -> Path:
@@ -216,7 +215,7 @@ def write(directory: str | Path, record: Record) -> None:
     path = path_of(directory, record.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        file.write(body + _digest(body))
+        file.write(sealed(body))
 
 
 def keys(directory: str | Path) -> set[str]:
@@ -279,7 +278,7 @@ def load_curves(directory: str | Path, keys: Collection[str] | None = None) -> p
     """
     pandas = _pandas()
     frames = [
-        pandas.DataFrame({"key": key} | json.loads(curve))
+        pandas.DataFrame({"key": key} | read_json(curve))
         for key, _, curve in _read_all(directory)
         if keys is None or key in keys
     ]
@@ -347,16 +346,14 @@ def _parse(content: bytes | OSError, key: str) -> tuple[dict[str, Any], bytes]:
     """The first line parsed and the second as it is."""
     if isinstance(content, OSError):
         raise content
-    body, digest = content[:-64], content[-64:]
-    require(_digest(body) == digest, "its checksum is wrong" if content else "it is empty")
-    first, second, _ = body.split(b"\n")
-    head = json.loads(first)
-    require(head["key"] == key, f"it is the record of {head['key']}")
+    first, second, _ = unsealed(content).split(b"\n")
+    head = read_json(first)
+    require(
+        all(isinstance(head.get(part), dict) for part in ("config", "summary", "versions", "machine")),
+        "it is no record of a training run",
+    )
+    require(head.get("key") == key, f"it is the record of {head.get('key')}")
     return head, second
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _dump(value: Any) -> bytes:

@@ -283,10 +283,7 @@ class _Work:
         try:
             records.write(self.directory, record)
         except OSError as error:
-            raise OSError(
-                f"a record cannot be written to {str(self.directory)!r}: {error.strerror}; all earlier ones are kept, "
-                "and the same command goes on from there"
-            ) from error
+            raise OSError(f"{error}; all earlier records are kept, and the same command goes on from there") from error
 
     def _failed(self, runs: Pack, error: BaseException) -> None:
         """Each run by itself again, until it has had its attempts."""

@@ -26,7 +26,7 @@ from torch.nn.functional import embedding
 
 from pcalm import analysis, dynamics
 from pcalm.checks import require
-from pcalm.engines import MODULES, resolve
+from pcalm.engines import choose
 from pcalm.engines import load as load_engine
 from pcalm.experiments.config import DTYPE_NAMES, OWN, TrainingConfig, differences
 from pcalm.experiments.data import Dataset, load
@@ -55,7 +55,7 @@ class Run:
     """What a run leaves.
 
     Attributes:
-        config: its configuration.
+        config: its configuration, with the engine that "auto" stood for.
         metrics: one row per logged update, with the keys of COLUMNS: step, epoch (both from 1), loss and accuracy of
             that batch before the update; at the end of an epoch also test_accuracy and margin (else None).
         summary: plain values, as in summary.json.
@@ -143,7 +143,11 @@ class Training:
             f"dataset must be {config.dataset!r} in {self.net.dtype} on {self.net.device}, got {self.data.name!r} "
             f"in {self.data.train_inputs.dtype} on {self.data.train_inputs.device}",
         )
-        self.engine = resolve(config.engine, self.net)
+        # What "auto" stands for is part of the run from here on: another engine rounds differently.
+        engine = choose(config.engine, self.net)
+        self.configs = [dataclasses.replace(each, engine=engine) for each in self.configs]
+        self.config = self.configs[0]
+        self.engine = load_engine(engine)
         self.targets = self.data.one_hot(self.data.train_labels)
         self.probe = (self.data.train_inputs[:PROBE], self.targets[:PROBE])
         self.batches = samples // config.batch_size
@@ -187,6 +191,7 @@ class Training:
         """All that `restore` needs, as tensors and plain values; shares its tensors with the training."""
         return {
             "configs": [config.resolved() for config in self.configs],
+            "data": self._fingerprint(),
             "done": self.done,
             "seconds": self.seconds,
             "metrics": self.metrics,
@@ -199,16 +204,52 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state` of the same configurations."""
+        """Goes on from a `state` of the same configurations and data.
+
+        Raises:
+            ValueError: it is of others, or no such state at all; this training is of no use then.
+        """
+        try:
+            self._check(state)
+            self.done, self.seconds, self.metrics = state["done"], state["seconds"], state["metrics"]
+            self.divergences = [found and Divergence(**found) for found in state["divergences"]]
+            self.step_sizes, self.margins_at_start = state["step_sizes"], state["margins_at_start"]
+            self.margins = state["margins"]
+            self.net.load_state_dict(state["weights"])
+            self._make_optimiser()
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"state is none of this training: {type(error).__name__}: {error}") from error
+
+    def _fingerprint(self) -> list[float]:
+        """What tells data sets apart that go by the same name."""
+        return [len(self.data.train_labels), len(self.data.test_labels), self.data.mean, self.data.std]
+
+    def _check(self, state: dict[str, Any]) -> None:
+        """Raises ValueError for what is no state of this training, before it is used."""
+        names = list(self.state())
+        require(isinstance(state, dict) and list(state) == names, f"state must have {', '.join(names)}")
         own = [config.resolved() for config in self.configs]
         require(state["configs"] == own, f"state is of other configurations: {state['configs']}, expected {own}")
-        self.done, self.seconds, self.metrics = state["done"], state["seconds"], state["metrics"]
-        self.divergences = [found and Divergence(**found) for found in state["divergences"]]
-        self.step_sizes, self.margins_at_start = state["step_sizes"], state["margins_at_start"]
-        self.margins = state["margins"]
-        self.net.load_state_dict(state["weights"])
-        self._make_optimiser()
-        self.optimiser.load_state_dict(state["optimiser"])
+        data = self._fingerprint()
+        require(state["data"] == data, f"state is of other data: {state['data']}, expected {data} (samples, mean, std)")
+        done = state["done"]
+        require(
+            type(done) is int and 0 <= done <= self.updates, f"state has done {done!r} of {self.updates} weight updates"
+        )
+        for name in ("metrics", "divergences"):
+            runs = state[name]
+            require(isinstance(runs, list) and len(runs) == len(self.configs), f"state has {name} of other runs")
+        logged = [step for step in range(1, done + 1) if step % self.config.log_every == 0 or step % self.batches == 0]
+        for metrics, divergence in zip(state["metrics"], state["divergences"], strict=True):
+            steps = [row["step"] for row in metrics]
+            require(
+                steps == (logged if divergence is None else logged[: len(steps)])
+                and all(tuple(row) == COLUMNS for row in metrics),
+                f"state has metrics that do not belong to {done} weight updates",
+            )
+        for name in ("step_sizes", "margins_at_start", "margins"):
+            require(len(state[name]) == len(self.step_sizes), f"state has {len(state[name])} {name}")
 
     def _choose_step_sizes(self) -> tuple[list[float], list[float]]:
         """η and the stability margin of every replica; for BP none."""
@@ -407,7 +448,7 @@ class Training:
             "step_size": self.step_sizes[replica] if self.step_sizes else None,
             "margin_at_start": self.margins_at_start[replica] if self.margins_at_start else None,
             "margin": _plain(self.margins[replica]) if self.margins else None,
-            "engine": next(name for name in MODULES if load_engine(name) is self.engine),
+            "engine": self.config.engine,
             "replicas": len(self.configs),
             "environment": environment(self.net.device),
         }

@@ -10,7 +10,6 @@ import dataclasses
 import fcntl
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from pcalm.experiments.grid import PRESETS, SETTINGS, Grid, Planned, pack, read_
 from pcalm.experiments.scheduling import Claims, Outcome, compute
 from pcalm.experiments.training import train
 from pcalm.methods import anchored
+from tests.experiments.full_disks import no_large_files, tiny_disk
 
 # 5 updates a run.
 SMALL = Grid(widths=(4, 6), depths=(4,), methods=("bp", "pcalm"), seeds=(0, 1), batch_size=280, lr=1e-2)
@@ -441,34 +441,6 @@ def test_a_killed_worker_and_then_a_killed_scheduler(cluster: str, tmp_path: Pat
     assert results(quiet).items() <= results(out).items()
 
 
-@contextlib.contextmanager
-def tiny_disk(place: Path) -> Iterator[Callable[[], object]]:
-    """A file system with room for seven small files (the claims' is the empty one); what is given makes it larger."""
-    mount = ["mount", "-t", "tmpfs", "-o"]
-    found = subprocess.run([*mount, "size=24k", "none", str(place)], capture_output=True, text=True)
-    if found.returncode:
-        pytest.skip(f"only root may mount a file system: {found.stderr.strip()}")
-    try:
-        yield lambda: subprocess.run([*mount, "remount,size=1m", "none", str(place)], check=True)
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
-
-
-@contextlib.contextmanager
-def no_large_files(place: Path) -> Iterator[Callable[[], object]]:
-    """No file of this process may be larger than half a record; what is given lifts that."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def lift() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        yield lift
-    finally:
-        lift()
-
-
 @pytest.mark.parametrize(
     ("limit", "kept", "message"),
     [(tiny_disk, 1, "No space left on device"), (no_large_files, 0, "File too large")],
@@ -476,7 +448,7 @@ def no_large_files(place: Path) -> Iterator[Callable[[], object]]:
 def test_a_full_disk(cluster: str, tmp_path: Path, limit: Any, kept: int, message: str) -> None:
     chosen = dataclasses.replace(SMALL, seeds=(0, 1, 2))
     with limit(tmp_path) as make_room:
-        with pytest.raises(OSError, match=f"a record cannot be written to '.*': {message}; all earlier ones are kept"):
+        with pytest.raises(OSError, match=f"jsonl' cannot be written: {message}; all earlier records are kept"):
             compute(chosen, tmp_path, scheduler=cluster)
         before = files(tmp_path)
         assert kept <= len(before) < 12
