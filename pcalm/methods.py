@@ -1,13 +1,16 @@
 """The methods as frozen settings: what to run, never how.
 
+Numbers may be of any type, such as NumPy's; what a method holds is plain Python's.
+
 All symbols are those of the equations in `pcalm.dynamics`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from pcalm.checks import choice, integer, number, require
+from pcalm.checks import choice, integer, items, number, require
 
 CREDITS = ("before", "after")
 
@@ -24,7 +27,7 @@ class PC:
     """Predictive coding: T primal steps on the energy with λ = 0 throughout.
 
     Args:
-        steps: T ≥ 1, the inference budget.
+        steps: T ≥ 1, the inference budget; like every integer at most 2⁶³ − 1.
         step_size: η > 0; one number, or one per replica.
         penalty: ρ > 0.
 
@@ -56,7 +59,7 @@ class PCALM:
         step_size: η > 0, the primal step; one number, or one per replica.
         penalty: ρ > 0.
         dual_step: α ≥ 0; 0 is exactly PC.
-        inner_steps: primal steps before each dual step, ≥ 1.
+        inner_steps: primal steps before each dual step, ≥ 1; steps · inner_steps is at most 2⁶³ − 1.
         credit: "before" reads the weight gradients before the last dual step, which is then left out; "after" after it.
         anchor: κ ≥ 0, the pull of every hidden layer to its feed-forward state (an extension; 0 is the paper's method).
 
@@ -88,14 +91,20 @@ METHODS = {"bp": BP, "pc": PC, "pcalm": PCALM}
 
 
 def _check(method: PC | PCALM) -> None:
-    integer("steps", method.steps, 1)
-    if isinstance(method.step_size, (tuple, list)):
-        require(len(method.step_size) > 0, "step_size must be one number or one per replica, got an empty sequence")
-        object.__setattr__(method, "step_size", tuple(number("step_size", v, positive=True) for v in method.step_size))
+    """Checks all settings, and turns them into plain Python values, so that equal methods are equal."""
+    settings: dict[str, Any] = {"steps": integer("steps", method.steps, 1)}
+    sizes = items(method.step_size)
+    if sizes is None:
+        settings["step_size"] = number("step_size", method.step_size, positive=True)
     else:
-        number("step_size", method.step_size, positive=True)
-    number("penalty", method.penalty, positive=True)
-    number("dual_step", method.dual_step, positive=False)
-    integer("inner_steps", method.inner_steps, 1)
-    choice("credit", method.credit, CREDITS)
-    number("anchor", method.anchor, positive=False)
+        require(len(sizes) > 0, "step_size must be one number or one per replica, got an empty sequence")
+        settings["step_size"] = tuple(number("step_size", size, positive=True) for size in sizes)
+    settings["penalty"] = number("penalty", method.penalty, positive=True)
+    if isinstance(method, PCALM):
+        settings["dual_step"] = number("dual_step", method.dual_step, positive=False)
+        settings["inner_steps"] = integer("inner_steps", method.inner_steps, 1)
+        settings["credit"] = choice("credit", method.credit, CREDITS)
+        settings["anchor"] = number("anchor", method.anchor, positive=False)
+        integer("steps · inner_steps", settings["steps"] * settings["inner_steps"], 1)
+    for name, value in settings.items():
+        object.__setattr__(method, name, value)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pcalm.checks import choice, finite, integer, require
+from pcalm.checks import choice, finite, integer, items, require
 
 Map = Callable[[Tensor], Tensor]
 # φ and φ' by name, both functions of the pre-activation; φ'(0) = 0 for relu.
@@ -36,21 +36,43 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """
     try:
         resolved = torch.device(device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"device must be such as 'cpu', 'cuda' or 'cuda:0', got {device!r}") from error
     if resolved.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        # torch takes an index modulo 256, into negative numbers too.
+        named = not isinstance(device, str) or device in ("cuda", f"cuda:{resolved.index}")
         require(
-            (resolved.index or 0) < count,
+            named and 0 <= (resolved.index or 0) < count,
             f"device {str(device)!r} is not on this machine (torch {torch.__version__} sees {count} CUDA devices); "
             "use device='cpu', or install a CUDA wheel of torch (see the README)",
         )
-    elif resolved.type not in ("cpu", "meta"):
+    elif resolved.type == "cpu":
+        require(resolved.index in (None, 0), f"device must be 'cpu', which has no numbers, got {str(device)!r}")
+        return torch.device("cpu")
+    elif resolved.type == "meta":
+        raise ValueError("device must be one that holds numbers, and 'meta' holds shapes alone; use 'cpu'")
+    else:
         try:
             torch.empty(0, device=resolved)
         except Exception as error:
-            raise ValueError(f"device {str(device)!r} does not work on this machine: {error}; use 'cpu'") from error
+            reason = str(error).partition(". ")[0] or type(error).__name__
+            raise ValueError(f"device {str(device)!r} does not work on this machine: {reason}; use 'cpu'") from error
     return resolved
+
+
+def _fits(weights: int, shapes: Sequence[tuple[int, ...]], seeds: int) -> None:
+    """Refuses a network whose weights, in float32, are more than the memory of this machine."""
+    size = 4 * weights
+    if size > 2**30:
+        import psutil  # not at the top: only large networks need it
+
+        total = psutil.virtual_memory().total
+        require(
+            size <= total,
+            f"depth, width, input_dim, output_dim and seed must give weights that fit into memory: shapes {shapes} for "
+            f"{seeds} seeds take {size / 2**30:.3g} GiB, and this machine has {total / 2**30:.3g}",
+        )
 
 
 class ResidualMLP(nn.Module):
@@ -90,21 +112,23 @@ class ResidualMLP(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
     ) -> None:
-        integer("depth", depth, 3)
-        integer("width", width, 1)
-        integer("input_dim", input_dim, 1)
-        integer("output_dim", output_dim, 1)
+        depth, width = integer("depth", depth, 3), integer("width", width, 1)
+        input_dim, output_dim = integer("input_dim", input_dim, 1), integer("output_dim", output_dim, 1)
         choice("activation", activation, ACTIVATIONS)
         choice("dtype", dtype, DTYPES)
         where = resolve_device(device)
         shapes = [(width, input_dim), (depth - 2, width, width), (output_dim, width)]
-        seeds = list(seed) if isinstance(seed, Sequence) else [seed]
+        several = items(seed)
+        seeds = [integer("seed", one, 0) for one in ([seed] if several is None else several)]
         require(len(seeds) > 0, f"seed must be an integer or at least one of them, got {seed!r}")
+        _fits(len(seeds) * sum(math.prod(shape) for shape in shapes), shapes, len(seeds))
         drawn = []
         for number in seeds:
-            generator = torch.Generator("cpu").manual_seed(integer("seed", number, 0))
-            drawn.append([torch.randn(shape, generator=generator) for shape in shapes])
-        parts = [torch.stack(part) for part in zip(*drawn, strict=True)] if isinstance(seed, Sequence) else drawn[0]
+            generator = torch.Generator("cpu").manual_seed(number)
+            drawn.append(
+                [torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu") for shape in shapes]
+            )
+        parts = drawn[0] if several is None else [torch.stack(part) for part in zip(*drawn, strict=True)]
         super().__init__()
         self._adopt([part.to(device=where, dtype=dtype) for part in parts], activation)
 

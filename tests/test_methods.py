@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pcalm.methods import BP, METHODS, PC, PCALM, Method
 
@@ -45,9 +47,30 @@ def test_step_size_per_replica(kind: type[PC] | type[PCALM]) -> None:
 
 
 @BOTH
+def test_any_number_becomes_a_plain_one(kind: type[PC] | type[PCALM]) -> None:
+    given: dict[str, Any] = {"steps": np.int64(8), "step_size": np.array([0.5, 0.25]), "penalty": torch.tensor(2)}
+    if kind is PCALM:
+        given |= {"dual_step": np.float32(3), "inner_steps": np.uint8(2), "credit": np.str_("after"), "anchor": 1}
+    method = kind(**given)
+    assert method == kind(**dataclasses.asdict(method))
+    assert json.loads(json.dumps(dataclasses.asdict(method))) == {
+        name: np.asarray(value).tolist() for name, value in given.items()
+    }
+    assert {type(value) for value in vars(method).values()} <= {int, float, str, tuple}
+    assert hash(method) == hash(dataclasses.replace(method))
+
+
+def test_primal_steps_in_all_fit_an_integer_of_64_bits() -> None:
+    assert PCALM(2**31, 0.2, inner_steps=2**31).steps == 2**31
+    with pytest.raises(ValueError, match=re.escape(f"steps · inner_steps must be at most {2**63 - 1}, got {2**63}")):
+        PCALM(2**32, 0.2, inner_steps=2**31)
+
+
+@BOTH
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"steps": 2**63}, f"steps must be at most {2**63 - 1}, got {2**63}"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"steps": 2.5}, "steps must be an integer, got 2.5"),
         ({"steps": True}, "steps must be an integer, got True"),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -36,6 +37,12 @@ def test_seeds_differ_and_the_global_generator_is_left_alone() -> None:
     first, second = ResidualMLP(3, 2, seed=0), ResidualMLP(3, 2, seed=1)
     assert torch.equal(torch.randn(4), expected)
     assert not torch.equal(first.input_weight, second.input_weight)
+
+
+def test_sizes_and_seeds_may_be_of_any_integer_type() -> None:
+    net = ResidualMLP(np.int64(3), np.uint8(4), np.array(6), torch.tensor(2), seed=np.arange(2))  # type: ignore[arg-type]
+    for weight, plain in zip(net.weights, ResidualMLP(3, 4, 6, 2, seed=[0, 1]).weights, strict=True):
+        assert torch.equal(weight, plain)
 
 
 def test_parameters_are_three_and_stacked() -> None:
@@ -124,6 +131,14 @@ def test_from_weights_copies(replicas: int | None) -> None:
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"seed": []}, "seed must be an integer or at least one of them, got []"),
         ({"seed": 0.5}, "seed must be an integer, got 0.5"),
+        ({"seed": 2**63}, f"seed must be at most {2**63 - 1}, got {2**63}"),
+        ({"width": 2**63}, f"width must be at most {2**63 - 1}, got {2**63}"),
+        ({"width": 2**40}, "must give weights that fit into memory: shapes [(1099511627776, 784), "),
+        ({"depth": 2**62}, "must give weights that fit into memory: shapes [(2, 784), (4611686018427387902, 2, 2), "),
+        ({"device": "meta"}, "device must be one that holds numbers, and 'meta' holds shapes alone; use 'cpu'"),
+        ({"device": "cpu:1"}, "device must be 'cpu', which has no numbers, got 'cpu:1'"),
+        ({"device": "cuda:256"}, "device 'cuda:256' is not on this machine"),
+        ({"device": "vulkan"}, "device 'vulkan' does not work on this machine: Could not run "),
         ({"device": "abacus"}, "device must be such as 'cpu', 'cuda' or 'cuda:0', got 'abacus'"),
     ],
 )

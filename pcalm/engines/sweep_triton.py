@@ -72,7 +72,7 @@ def solve(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: State
     with torch.cuda.device_of(z):
         sweep[(-(-batch // BLOCK), len(sizes))](
             *(z, lam, z_ff, net.hidden_weight.contiguous(), net.output_weight.contiguous(), y.contiguous(), numbers),
-            *(batch, net.depth - 1, method.steps, method.inner_steps, net.width, net.output_dim),
+            *(batch, net.depth - 1, method.steps * method.inner_steps, method.inner_steps, net.width, net.output_dim),
             **constants(net, method, from_state=initial is not None),
         )
     c = dynamics.residuals(net, z, z_ff[..., :1, :, :])

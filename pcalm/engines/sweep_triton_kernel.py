@@ -46,7 +46,7 @@ def times_dphi(g, a, ACTIVATION: tl.constexpr):
     return g
 
 
-@triton.jit(do_not_specialize=["batch", "layers", "steps", "inner_steps"])
+@triton.jit(do_not_specialize=["batch", "layers", "iterations", "inner_steps"])
 def sweep(
     z_ptr,  # [R, layers, batch, width]: the states at the start; every step changes them
     lam_ptr,  # the same
@@ -57,7 +57,7 @@ def sweep(
     numbers_ptr,  # [R, 6]: η, ρ, α, κ, s, s_out, as data so that they keep their precision
     batch,
     layers,
-    steps,
+    iterations,  # primal steps in all
     inner_steps,
     width,
     classes,
@@ -93,7 +93,7 @@ def sweep(
     given = (sample[:, None] < batch) & (output[None, :] < classes)
 
     # Padding is zero in states, weights and targets, φ(0) = 0, and so it stays zero.
-    for step in range(1, index(steps * inner_steps) + 1):
+    for step in range(1, index(iterations) + 1):
         low = tl.maximum(layers - step, 0) if CONE else step * 0
         # This sweep's residuals are those behind the last step: its dual step, where one is due, is taken here.
         due = tl.where((step > 1) & ((step - 1) % inner_steps == 0), alpha, alpha * 0)

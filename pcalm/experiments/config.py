@@ -6,10 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from pcalm.checks import choice, integer, number, require
 from pcalm.engines import MODULES
 from pcalm.experiments.data import NAMES
-from pcalm.methods import BP, METHODS, PC, PCALM, Method
+from pcalm.methods import BP, CREDITS, METHODS, PC, PCALM, Method
 from pcalm.network import ACTIVATIONS, DTYPES
 
 DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
@@ -21,6 +23,8 @@ FOREIGN = {
     "pc": ("dual_step", "inner_steps", "credit", "anchor"),
     "pcalm": (),
 }
+# The integers that every method has, and the least that each may be.
+INTEGERS = {"depth": 3, "width": 1, "seed": 0, "epochs": 1, "inner_steps": 1, "batch_size": 1, "log_every": 1}
 
 
 @dataclass(frozen=True)
@@ -75,21 +79,24 @@ class TrainingConfig:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        choice("dataset", self.dataset, NAMES)
-        choice("method", self.method, METHODS)
-        choice("activation", self.activation, ACTIVATIONS)
-        choice("engine", self.engine, ("auto", *MODULES))
-        choice("dtype", self.dtype, DTYPE_NAMES)
-        for name, least in (
-            ("depth", 3),
-            ("width", 1),
-            ("seed", 0),
-            ("epochs", 1),
-            ("batch_size", 1),
-            ("log_every", 1),
-        ):
-            integer(name, getattr(self, name), least)
-        number("lr", self.lr, positive=True)
+        device = self.device
+        require(isinstance(device, (str, torch.device)), f"device must be such as 'cpu' or 'cuda', got {device!r}")
+        settings = {
+            "dataset": choice("dataset", self.dataset, NAMES),
+            "method": choice("method", self.method, METHODS),
+            "activation": choice("activation", self.activation, ACTIVATIONS),
+            "credit": choice("credit", self.credit, CREDITS),
+            "engine": choice("engine", self.engine, ("auto", *MODULES)),
+            "device": str(device),
+            "dtype": choice("dtype", self.dtype, DTYPE_NAMES),
+            "steps": None if self.steps is None else integer("steps", self.steps, 1),
+            "step_size": None if self.step_size is None else number("step_size", self.step_size, positive=True),
+        }
+        settings |= {name: integer(name, getattr(self, name), least) for name, least in INTEGERS.items()}
+        settings |= {name: number(name, getattr(self, name), positive=True) for name in ("penalty", "lr")}
+        settings |= {name: number(name, getattr(self, name), positive=False) for name in ("dual_step", "anchor")}
+        for name, value in settings.items():
+            object.__setattr__(self, name, value)
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name in FOREIGN[self.method]:
             value = getattr(self, name)

@@ -17,13 +17,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pcalm.checks import choice, integer, number, require
+from pcalm.checks import choice, integer, items, number, require
 from pcalm.engines import choose
 from pcalm.experiments import records
 from pcalm.experiments.config import DTYPE_NAMES, OWN, TrainingConfig
+from pcalm.experiments.data import NAMES
 from pcalm.experiments.training import PROBE
 from pcalm.methods import anchored
-from pcalm.network import ResidualMLP
+from pcalm.network import ACTIVATIONS, ResidualMLP
 
 # The methods of a grid by name: what each sets in a TrainingConfig, at depth L.
 SETTINGS: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -91,17 +92,26 @@ class Grid:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        for name in AXES:
-            values = getattr(self, name)
+        checks: dict[str, Callable[[Any], Any]] = {
+            "datasets": lambda value: choice("datasets", value, NAMES),
+            "widths": lambda value: integer("widths", value, 1),
+            "depths": lambda value: integer("depths", value, 3),
+            "activations": lambda value: choice("activations", value, ACTIVATIONS),
+            "methods": lambda value: choice("methods", value, SETTINGS),
+            "seeds": lambda value: integer("seeds", value, 0),
+            "budgets": lambda value: number("budgets", value, positive=True),
+        }
+        for name, check in checks.items():
+            values = items(getattr(self, name))
             require(
-                isinstance(values, (tuple, list)) and len(values) > 0,
-                f"{name} must be a list of at least one value, got {values!r}",
+                values is not None and len(values) > 0,
+                f"{name} must be a list of at least one value, got {getattr(self, name)!r}",
             )
-            object.__setattr__(self, name, tuple(values))
-        for method in self.methods:
-            choice("methods", method, SETTINGS)
-        for budget in self.budgets:
-            number("budgets", budget, positive=True)
+            object.__setattr__(self, name, tuple(map(check, values or ())))
+        # The settings that all runs share are checked, and made plain, by a configuration.
+        shared = TrainingConfig(method="bp", **{name: getattr(self, name) for name in SHARED})
+        for name in SHARED:
+            object.__setattr__(self, name, getattr(shared, name))
 
     def runs(self) -> list[Planned]:
         """Every run once, with the engine that "auto" stands for on this machine.
@@ -115,16 +125,16 @@ class Grid:
             *(self.datasets, self.widths, self.depths, self.activations, self.methods, self.seeds, self.budgets)
         ):
             own: dict[str, Any] = {"dataset": dataset, "width": width, "activation": activation, "seed": seed}
-            own |= {"depth": integer("depths", depth, 3), **SETTINGS[setting](depth)}
+            own |= {"depth": depth, **SETTINGS[setting](depth)}
             if own["method"] != "bp":
-                own["steps"] = max(1, round(budget * depth))
+                own["steps"] = max(1, round(number("budgets · depths", budget * depth, positive=True)))
             config = TrainingConfig(**own, **shared)
             key = records.key_of(config.resolved())
             found.setdefault(key, Planned(setting, config, key))
         return list(found.values())
 
     def _engine(self) -> str:
-        smallest = ResidualMLP(3, 1, dtype=DTYPE_NAMES[choice("dtype", self.dtype, DTYPE_NAMES)], device=self.device)
+        smallest = ResidualMLP(3, 1, dtype=DTYPE_NAMES[self.dtype], device=self.device)
         return choose(self.engine, smallest)
 
 

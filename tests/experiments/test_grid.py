@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import json
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from distributed import Client, LocalCluster
@@ -167,18 +169,30 @@ def test_a_grid_in_a_toml_file(tmp_path: Path) -> None:
         read_toml(tmp_path / "nowhere.toml")
 
 
+def test_values_may_be_arrays_of_any_kind() -> None:
+    given: dict[str, Any] = {"widths": np.array([8, 16]), "depths": range(3, 5), "budgets": torch.tensor([1, 2])}
+    chosen = Grid(**given, epochs=np.int64(2), lr=np.float32(0.5))  # type: ignore[arg-type]
+    assert chosen == Grid(widths=(8, 16), depths=(3, 4), budgets=(1.0, 2.0), epochs=2, lr=0.5)
+    assert "array" not in json.dumps(dataclasses.asdict(chosen))
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"widths": ()}, r"widths must be a list of at least one value, got \(\)"),
-        ({"widths": (8, 0)}, "width must be at least 1, got 0"),
+        ({"widths": (8, 0)}, "widths must be at least 1, got 0"),
         ({"depths": (2,)}, "depths must be at least 3, got 2"),
         ({"depths": ("8",)}, "depths must be an integer, got '8'"),
         ({"methods": ("adam",)}, "methods must be one of 'bp', 'pc', 'pcalm', 'anchored', got 'adam'"),
         ({"budgets": (0,)}, "budgets must be positive and finite, got 0"),
-        ({"activations": ("gelu",)}, "activation must be one of .*, got 'gelu'"),
-        ({"datasets": ("cifar",)}, "dataset must be one of .*, got 'cifar'"),
-        ({"seeds": (-1,)}, "seed must be at least 0, got -1"),
+        ({"activations": ("gelu",)}, "activations must be one of .*, got 'gelu'"),
+        ({"datasets": ("cifar",)}, "datasets must be one of .*, got 'cifar'"),
+        ({"seeds": (-1,)}, "seeds must be at least 0, got -1"),
+        ({"seeds": (2**63,)}, f"seeds must be at most {2**63 - 1}, got {2**63}"),
+        ({"widths": np.array([8.5])}, "widths must be an integer, got 8.5"),
+        ({"widths": "8"}, "widths must be a list of at least one value, got '8'"),
+        ({"budgets": (1e308,)}, "budgets · depths must be positive and finite, got inf"),
+        ({"budgets": (1e18,)}, f"steps must be at most {2**63 - 1}, got 32000000000000000000"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"engine": "warp"}, "engine must be one of .*, got 'warp'"),
         ({"dtype": "float16"}, "dtype must be one of .*, got 'float16'"),
