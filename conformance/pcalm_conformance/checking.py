@@ -9,15 +9,15 @@ def test_dyn_1(check, case):
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from pcalm_conformance import oracle
+from pcalm_conformance.guest import defects, said
 from pcalm_conformance.problems import MissingData, Recipe
 from pcalm_conformance.protocol import Problem, Solution
 from pcalm_conformance.requirements import REQUIREMENTS, Requirement
@@ -63,44 +63,6 @@ class Subject(Protocol):
 
 
 @dataclass
-class InProcess:
-    """An implementation that runs in this process: right for code that is trusted not to hang or crash."""
-
-    implementation: Any
-    modified: list[str] = field(default_factory=list)
-    _last: tuple[Any, Solution] | None = None
-
-    @property
-    def name(self) -> str:
-        return str(self.implementation.name)
-
-    def solve(self, problem: Problem) -> Any:
-        guarded = copied(problem)
-        found = self.implementation.solve(guarded)
-        self.modified = list(changes(problem, guarded))
-        if self._last is not None and any(
-            not np.array_equal(a, b) for a, b in zip(*map(arrays, self._last), strict=True)
-        ):
-            self.modified.append(
-                "the previous call's solution was overwritten: every call must return arrays of its own"
-            )
-        if any(defects(found, problem)):
-            self._last = None
-            return found
-        kept = Solution(np.array(found.activities), np.array(found.multipliers), [np.array(g) for g in found.gradients])
-        self._last = (found, kept)
-        return kept
-
-    def supports(self, problem: Problem) -> bool:
-        asked = getattr(self.implementation, "supports", None)
-        return True if asked is None else bool(asked(problem))
-
-
-def arrays(solution: Any) -> list[np.ndarray]:
-    return [solution.activities, solution.multipliers, *solution.gradients]
-
-
-@dataclass
 class Measurement:
     what: str
     figure: float
@@ -135,29 +97,27 @@ class Check:
         Raises:
             Unsupported: the implementation says so.
             BrokenImplementation: it raised, or returned another shape or dtype or a value that is not finite.
+            NotRun: it has broken down too often to be asked again.
         """
         recipe: Recipe | str = problem if isinstance(problem, Recipe) else ""
         if isinstance(problem, Recipe):
             problem = problem.problem()
+        call = "supports"
         try:
-            supported = self.subject.supports(problem)
-        except BrokenImplementation:
-            raise
-        except Exception as error:
-            raise BrokenImplementation(f"supports() raised {type(error).__name__}: {error}", recipe=recipe) from error
-        if not supported:
-            raise Unsupported
-        try:
+            if not self.subject.supports(problem):
+                raise Unsupported
+            call = "solve"
             found = self.subject.solve(problem)
+        except (Unsupported, NotRun):
+            raise
         except BrokenImplementation as error:
             error.recipe = recipe
             raise
         except Exception as error:
-            raise BrokenImplementation(f"solve() raised {type(error).__name__}: {error}", recipe=recipe) from error
+            raise BrokenImplementation(f"{call}() raised {said(error)}", recipe=recipe) from error
         self.solved += 1
-        problems = list(defects(found, problem))
-        if problems:
-            raise BrokenImplementation("; ".join(problems), recipe=recipe)
+        if wrong := defects(found, problem):
+            raise BrokenImplementation("; ".join(wrong), recipe=recipe)
         return Solution(
             np.asarray(found.activities), np.asarray(found.multipliers), list(map(np.asarray, found.gradients))
         )
@@ -253,29 +213,6 @@ def gradient_scale(problem: Problem, truth: Solution, layer: int) -> float:
     return float(max(net.s[layer] * signal * below, 1e-300))
 
 
-def defects(found: Any, problem: Problem) -> Iterable[str]:
-    """What keeps an object from being a solution of the problem."""
-    missing = [name for name in ("activities", "multipliers", "gradients") if not hasattr(found, name)]
-    if missing:
-        yield f"solve() must return an object with activities, multipliers and gradients; {', '.join(missing)} missing"
-        return
-    shape = (len(problem.weights) - 1, problem.inputs.shape[0], problem.weights[0].shape[0])
-    parts = [("activities", found.activities, shape), ("multipliers", found.multipliers, shape)]
-    gradients = list(found.gradients)
-    if len(gradients) != len(problem.weights):
-        yield f"gradients must be {len(problem.weights)} arrays, one per weight matrix, got {len(gradients)}"
-        gradients = []
-    parts += [(f"gradients[{i}]", g, w.shape) for i, (g, w) in enumerate(zip(gradients, problem.weights, strict=False))]
-    for name, value, expected in parts:
-        array = np.asarray(value)
-        if array.shape != tuple(expected):
-            yield f"{name} must have shape {list(expected)}, got {list(array.shape)}"
-        elif array.dtype != np.dtype(problem.dtype):
-            yield f"{name} must be {problem.dtype}, got {array.dtype}"
-        elif not np.isfinite(array).all():
-            yield f"{name} must be finite, got {int((~np.isfinite(array)).sum())} NaN or infinite values"
-
-
 def epsilon(dtype: str) -> float:
     """The dtype's machine epsilon."""
     return float(np.finfo(dtype).eps)
@@ -287,34 +224,6 @@ Pair = tuple[np.ndarray, np.ndarray]
 def mapped(initial: Pair | None, change: Callable[[np.ndarray], np.ndarray]) -> Pair | None:
     """The initial state with both its parts changed."""
     return None if initial is None else (change(initial[0]), change(initial[1]))
-
-
-def copied(problem: Problem) -> Problem:
-    """The problem with its own copies of all arrays."""
-    return dataclasses.replace(
-        problem,
-        weights=[weight.copy() for weight in problem.weights],
-        inputs=problem.inputs.copy(),
-        targets=problem.targets.copy(),
-        initial=mapped(problem.initial, np.copy),
-    )
-
-
-def changes(before: Problem, after: Problem) -> Iterable[str]:
-    """Which of the problem's arrays were written to."""
-    pairs: list[tuple[str, np.ndarray, np.ndarray]] = [
-        ("inputs", before.inputs, after.inputs),
-        ("targets", before.targets, after.targets),
-        *((f"weights[{i}]", a, b) for i, (a, b) in enumerate(zip(before.weights, after.weights, strict=True))),
-    ]
-    if before.initial is not None and after.initial is not None:
-        pairs += [
-            (f"initial {n}", a, b)
-            for n, a, b in zip(("activities", "multipliers"), before.initial, after.initial, strict=True)
-        ]
-    for name, a, b in pairs:
-        if not np.array_equal(a, b):
-            yield f"{name} of the problem: solve() must leave its arguments alone"
 
 
 @dataclass(frozen=True)

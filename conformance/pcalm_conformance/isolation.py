@@ -1,191 +1,412 @@
-"""An implementation under test in a process of its own, so that it may hang, crash or eat memory without taking the
-suite along.
+"""An implementation under test in processes of its own, so that it may hang, crash, fork, shout or eat memory without
+taking the suite along.
 
-The parent sends a problem and waits: for the answer, for the time limit, for the resident size to pass the memory
-limit, or
-for the process to end. Whatever happened becomes a sentence in a BrokenImplementation, and the next problem gets a
-fresh process.
+The suite sends a problem and waits: for the answer, for a limit to pass, or for the process to end. Whatever happened
+becomes a sentence in a BrokenImplementation, and the next problem gets a fresh process. What an adapter says is read
+as numbers and text of known length (wire.py), and nothing of it is run.
+
+The time limit is about the implementation, not about the machine. While any of its threads computes or is ready to, it
+is charged the CPU time that all its processes got, and never more than has passed; while all of them wait, what has
+passed. So an adapter that hangs in a lock ends as soon as one that spins, and a machine with other work rejects nobody.
+Computing slower than a tenth of real time counts as a tenth, so that what neither waits nor works ends, too.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import multiprocessing
+import contextlib
+import json
+import math
 import os
+import select
+import selectors
+import signal
+import socket
+import subprocess
 import sys
 import time
-from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-from pcalm_conformance.checking import BrokenImplementation, InProcess
+from pcalm_conformance.checking import BrokenImplementation, NotRun
+from pcalm_conformance.guest import CannotLoad, fit_name, forms, shortened
 from pcalm_conformance.protocol import Problem, Solution
+from pcalm_conformance.text import printable
+from pcalm_conformance.wire import Incoming, Malformed, described, frame, split
 
-POLL = 0.1
+CHILD = Path(__file__).with_name("child.py")
+POLL = 0.1  # seconds between two looks at the processes
+SLOWEST = 0.1  # what a second of computing counts at least
 START_LIMIT = 120.0  # seconds to import an implementation with its libraries
-PATIENCE = 3  # time limits, crashes and memory limits, before the rest is not tried any more
+FIRST_CALL = 5  # times the time limit, where shapes or settings are new: compilers work then
+STOP_LIMIT = 20.0  # seconds for the processes to end after they were told to
+PATIENCE = 3  # breakdowns, before the rest is not tried any more
+OUTPUT = 16 << 10  # bytes of what an adapter printed last
 
 
-class CannotLoad(Exception):
-    """There is no such implementation; the message is one sentence."""
+class Breakdown(Exception):
+    """The process has to be replaced; the message says why."""
 
 
-def load(spec: str, device: str = "cpu") -> Any:
-    """The implementation MODULE:NAME, with the current directory on the path.
+class Clock:
+    """What a call has cost so far.
+
+    Args:
+        limit: seconds for all that the implementation does; while it computes, and for what it waits for.
+        allowance: seconds more while it computes.
+    """
+
+    def __init__(self, limit: float, allowance: float = 0.0) -> None:
+        self.limit, self.allowance = limit, allowance
+        self.computing = self.waiting = 0.0
+        self.last: tuple[float, float] | None = None
+
+    def tick(self, now: float, cpu: float, idle: bool) -> None:
+        """Charges what has passed since the last tick.
+
+        Args:
+            now: seconds of real time.
+            cpu: seconds of CPU time that all processes have had.
+            idle: whether all threads wait.
+        """
+        if self.last is not None:
+            # A look that comes late says that the machine is busy.
+            passed, got = min(now - self.last[0], 10 * POLL), cpu - self.last[1]
+            if idle and got <= 0:
+                self.waiting += passed
+            else:
+                self.computing += min(passed, max(got, SLOWEST * passed))
+        self.last = now, cpu
+
+    def over(self) -> str:
+        """Which limit has passed, in words; "" while none has."""
+        if self.waiting > self.limit:
+            return f"took longer than {self.limit:g} s, in which it only waited (--time-limit)"
+        if self.computing + self.waiting > self.limit + self.allowance:
+            first = f", {FIRST_CALL} times the limit as the first of its shape" if self.allowance else ""
+            return f"took longer than {self.limit + self.allowance:g} s{first} (--time-limit)"
+        return ""
+
+
+class Guest:
+    """The processes of an adapter's module: its own, all that it starts, and the one that keeps watch over them.
+
+    Args:
+        module: as in `import`.
+        directory: where it runs, and what is first on its path.
+        device: passed to its implementations.
+        memory_limit: bytes that all its processes may have together.
+        output: takes the end of what it prints.
+    """
+
+    def __init__(self, module: str, directory: str, device: str, memory_limit: float, output: bytearray) -> None:
+        self.memory_limit, self.output = memory_limit, output
+        self.connection, theirs = socket.socketpair()
+        self.control, watched = socket.socketpair()
+        self.printed, printer = os.pipe()
+        arguments = [directory, module, device, str(theirs.fileno()), str(watched.fileno())]
+        self.process = subprocess.Popen(
+            [sys.executable, str(CHILD), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=printer,
+            stderr=printer,
+            pass_fds=(theirs.fileno(), watched.fileno()),
+            start_new_session=True,
+            cwd=directory,
+            env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        )
+        theirs.close()
+        watched.close()
+        os.close(printer)
+        self.selector = selectors.DefaultSelector()
+        for source in (self.connection.fileno(), self.control.fileno(), self.printed):
+            os.set_blocking(source, False)
+            self.selector.register(source, selectors.EVENT_READ)
+
+    def ask(self, call: str, request: bytes, clock: Clock, longest: int = 0) -> tuple[dict[str, Any], memoryview]:
+        """Sends a frame and waits for the answer, whose body has at most `longest` bytes.
+
+        Raises:
+            Breakdown: there is none.
+        """
+        if ended := self._ended():
+            raise Breakdown(f"{ended} between two calls")
+        unsent, incoming, looked = memoryview(request), Incoming(longest), time.monotonic()
+        self.selector.modify(self.connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        while True:
+            for key, events in self.selector.select(POLL):
+                if key.fd == self.printed:
+                    self.listen()
+                elif key.fd == self.connection.fileno() and events & selectors.EVENT_WRITE:
+                    unsent = unsent[self._send(unsent) :]
+                    if not unsent:
+                        self.selector.modify(self.connection, selectors.EVENT_READ)
+            if received := self._receive(incoming, call):
+                return received
+            if ended := self._ended():
+                raise Breakdown(f"{ended} while {call}")
+            if time.monotonic() - looked >= POLL:
+                self._look(call, clock)
+                looked = time.monotonic()
+
+    def _send(self, unsent: memoryview) -> int:
+        try:
+            return self.connection.send(unsent[: 1 << 20])
+        except BlockingIOError:
+            return 0
+        except OSError:  # nobody reads any more; what has become of them shows when the answer is read
+            return len(unsent)
+
+    def _receive(self, incoming: Incoming, call: str) -> tuple[dict[str, Any], memoryview] | None:
+        """The answer, once it is there."""
+        try:
+            while piece := self.connection.recv(1 << 20):
+                if received := incoming.add(piece):
+                    return received
+        except BlockingIOError:
+            return None
+        except Malformed as error:
+            raise Breakdown(f"{call} put {error} on the suite's connection") from error
+        except OSError:
+            pass
+        # Closed, as a rule since the process has ended; how it did is known when the watch has cleared up.
+        select.select([self.control], [], [], STOP_LIMIT)
+        ended = self._ended() or "the suite's connection was closed"
+        self.listen()
+        raise Breakdown(f"{ended} while {call}")
+
+    def listen(self) -> None:
+        """Takes what was printed, and keeps the end of it."""
+        # Not until all is read: it may be printed faster.
+        for _ in range(8):
+            try:
+                said = os.read(self.printed, 1 << 20)
+            except BlockingIOError:
+                return
+            self.output += said
+            del self.output[:-OUTPUT]
+            if not said:
+                with contextlib.suppress(KeyError):
+                    self.selector.unregister(self.printed)
+                return
+
+    def _ended(self) -> str:
+        """How the process ended, in words, "" while it lives."""
+        try:
+            status = self.control.recv(32).decode()
+        except BlockingIOError:
+            return ""
+        if not status:
+            return "the interpreter was killed, and what kept watch over it, too,"
+        if status.startswith("-"):
+            with contextlib.suppress(ValueError):
+                return f"the interpreter was killed by signal {status[1:]} ({signal.Signals(-int(status)).name})"
+        return f"the interpreter ended with status {status}"
+
+    def _look(self, call: str, clock: Clock) -> None:
+        """Charges the clock, and holds the processes against the limits."""
+        tree = processes(self.process.pid)
+        clock.tick(time.monotonic(), sum(map(cpu_time, tree)), not any(map(busy, tree)))
+        if over := clock.over():
+            raise Breakdown(f"{call} {over}")
+        if memory(tree, "rss") > self.memory_limit:
+            # Pages that forked processes share are in each one's resident size: counted once, they may fit.
+            used = memory(tree, "pss")
+            if used > self.memory_limit:
+                most = self.memory_limit / 2**30
+                raise Breakdown(
+                    f"{call} used {used / 2**30:.1f} GiB of memory, more than {most:g} GiB (--memory-limit)"
+                )
+
+    def stop(self) -> None:
+        """Ends all its processes."""
+        self.control.close()  # the watch sees it
+        try:
+            self.process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            for one in reversed(processes(self.process.pid)):
+                with contextlib.suppress(psutil.Error):
+                    one.kill()
+            self.process.wait()
+        self.listen()
+        self.selector.close()
+        self.connection.close()
+        os.close(self.printed)
+
+
+def processes(root: int) -> list[psutil.Process]:
+    """A process and all below it."""
+    try:
+        first = psutil.Process(root)
+        return [first, *first.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def cpu_time(process: psutil.Process) -> float:
+    """Seconds that it and its children that have ended have had."""
+    try:
+        return float(sum(process.cpu_times()[:4]))
+    except psutil.Error:
+        return 0.0
+
+
+def busy(process: psutil.Process) -> bool:
+    """Whether any thread of it runs, would run if there were a core, or waits for the disk."""
+    try:
+        threads = [stat.read_text(errors="replace") for stat in Path(f"/proc/{process.pid}/task").glob("*/stat")]
+        states = [thread.rpartition(")")[2].split()[0] for thread in threads] or [process.status()[:1].upper()]
+    except (OSError, psutil.Error):
+        return False
+    return any(state in "RD" for state in states)
+
+
+def memory(tree: list[psutil.Process], kind: str) -> int:
+    """Bytes of all processes: "rss" counts shared pages in each, "pss" (where the system tells) once."""
+    total = 0
+    for process in tree:
+        with contextlib.suppress(psutil.Error):
+            info = process.memory_info() if kind == "rss" else process.memory_full_info()
+            total += getattr(info, kind, info.rss)
+    return total
+
+
+def called(module: str, names: list[str] | None, directory: str, device: str, memory_limit: float) -> dict[str, str]:
+    """The implementations of a module: attribute → the name that it goes by.
+
+    Args:
+        names: the attributes; None for all that the module lists.
 
     Raises:
-        CannotLoad: the module or the name is missing, or the object has no solve().
+        CannotLoad: there is no such implementation; the message is one sentence.
     """
-    module_name, separator, name = spec.partition(":")
-    if not separator or not module_name or not name:
-        raise CannotLoad(f"--implementation must be MODULE:NAME, such as my_package.adapter:impl, got {spec!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    output = bytearray()
+    guest = Guest(module, directory, device, memory_limit, output)
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise CannotLoad(
-            f"--implementation {spec}: cannot import {module_name!r}: {type(error).__name__}: {error}"
-        ) from error
-    if not hasattr(module, name):
-        raise CannotLoad(f"--implementation {spec}: module {module_name!r} has no {name!r}")
-    implementation = getattr(module, name)
-    if not callable(getattr(implementation, "solve", None)):
-        raise CannotLoad(f"--implementation {spec}: {name!r} has no solve(problem); see conformance/protocol.py")
-    if device != "cpu" and dataclasses.is_dataclass(implementation) and hasattr(implementation, "device"):
-        implementation = dataclasses.replace(implementation, device=device)  # type: ignore[type-var]
-    if not getattr(implementation, "name", ""):
-        raise CannotLoad(f"--implementation {spec}: {name!r} has no name; give it one, for the tables")
-    return implementation
+        answer, _ = guest.ask("loading", frame({"ask": "load", "names": names}), Clock(START_LIMIT))
+        if "names" not in answer:
+            raise CannotLoad(text(answer, "cannot load"))
+        found = dict(answer["names"])
+        if not all(isinstance(one, str) and fit_name(one) for pair in found.items() for one in pair):
+            raise Breakdown("loading gave names that are no names")
+        return found
+    except (Breakdown, TypeError, ValueError) as error:
+        last = printable(shortened(" ".join(output.decode(errors="replace").split())[-300:]))
+        raise CannotLoad(f"{error}{f'; it printed: {last}' if last else ''}") from error
+    finally:
+        guest.stop()
 
 
-def serve(connection: Connection, spec: str, device: str) -> None:
-    """The child's loop: a name first, then an answer for every question."""
-    try:
-        subject = InProcess(load(spec, device))
-    except CannotLoad as error:
-        connection.send(("cannot load", str(error)))
-        return
-    connection.send(("ready", subject.name))
-    while True:
-        try:
-            question, problem = connection.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        try:
-            if question == "supports":
-                connection.send(("answer", subject.supports(problem)))
-            else:
-                connection.send(("answer", (plain(subject.solve(problem)), subject.modified)))
-        except Exception as error:
-            connection.send(("raised", f"{question}() raised {type(error).__name__}: {error}"))
+def text(answer: dict[str, Any], key: str) -> str:
+    """What an adapter says, fit for a terminal and of bounded length.
 
-
-def plain(found: Any) -> Any:
-    """The solution as NumPy arrays only, so that it can be sent whatever it was; what cannot be converted stays
-    missing."""
-    if not all(hasattr(found, name) for name in ("activities", "multipliers", "gradients")):
-        return None
-    return Solution(np.asarray(found.activities), np.asarray(found.multipliers), list(map(np.asarray, found.gradients)))
+    Raises:
+        Breakdown: it says nothing.
+    """
+    said = answer.get(key)
+    if not isinstance(said, str):
+        raise Breakdown("an answer of no known kind")
+    return printable(shortened(said))
 
 
 class Isolated:
-    """A subject that lives in a process of its own.
+    """A subject that lives in processes of its own, which are started when it is first asked, and anew after a
+    breakdown.
 
     Args:
-        spec: MODULE:NAME.
-        device: passed to this project's own engines.
-        time_limit: seconds per problem.
-        memory_limit: bytes of resident size.
-
-    Raises:
-        CannotLoad: there is no such implementation.
+        module, attribute: where the implementation is.
+        name: what it goes by.
+        directory: where it runs.
+        device: passed to it where it has such a field.
+        time_limit: seconds per problem; what they are is in this file's first lines.
+        memory_limit: bytes of all its processes.
     """
 
     def __init__(
         self,
-        spec: str,
+        module: str,
+        attribute: str,
+        name: str,
+        directory: str,
         device: str = "cpu",
         time_limit: float = 60.0,
-        memory_limit: int = 8 << 30,
+        memory_limit: float = 8 << 30,
     ) -> None:
-        self.spec, self.device = spec, device
+        self.module, self.attribute, self.name, self.directory, self.device = module, attribute, name, directory, device
         self.time_limit, self.memory_limit = time_limit, memory_limit
         self.modified: list[str] = []
-        self.broken = 0
-        self.process: multiprocessing.process.BaseProcess | None = None
-        self.name = self._start()
-
-    def _start(self) -> str:
-        context = multiprocessing.get_context("spawn")
-        self.connection, child = context.Pipe()
-        self.process = context.Process(target=serve, args=(child, self.spec, self.device), daemon=True)
-        self.process.start()
-        child.close()
-        try:
-            kind, message = self._wait("loading", START_LIMIT)
-        except BrokenImplementation as error:
-            raise CannotLoad(f"--implementation {self.spec}: {error}") from error
-        if kind == "cannot load":
-            self.stop()
-            raise CannotLoad(message)
-        return str(message)
-
-    def _wait(self, question: str, limit: float) -> Any:
-        """The child's next message, or BrokenImplementation for what came instead."""
-        assert self.process is not None
-        deadline = time.monotonic() + limit
-        while True:
-            try:
-                if self.connection.poll(POLL):
-                    return self.connection.recv()
-            except (EOFError, ConnectionResetError, BrokenPipeError):
-                self.process.join(5)
-            if not self.process.is_alive():
-                code = self.process.exitcode
-                ended = (
-                    f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
-                )
-                self._give_up(f"the interpreter {ended} while {question}")
-            if time.monotonic() > deadline:
-                self._give_up(f"{question} took longer than {limit:g} s (--time-limit)")
-            try:
-                resident = psutil.Process(self.process.pid).memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-            if resident > self.memory_limit:
-                used, most = resident / 2**30, self.memory_limit / 2**30
-                self._give_up(f"{question} used {used:.1f} GiB of memory, more than {most:g} GiB (--memory-limit)")
-
-    def _give_up(self, message: str) -> None:
-        self.broken += 1
-        self.stop()
-        raise BrokenImplementation(message)
-
-    def _ask(self, question: str, problem: Problem) -> Any:
-        if self.broken >= PATIENCE:
-            raise BrokenImplementation(f"not tried any more after {self.broken} hangs, crashes or memory limits")
-        if self.process is None:
-            self._start()
-        self.connection.send((question, problem))
-        kind, message = self._wait(f"{question}()", self.time_limit)
-        if kind == "raised":
-            raise BrokenImplementation(message)
-        return message
+        self.breakdowns: list[str] = []
+        self.output = bytearray()
+        self.guest: Guest | None = None
+        self.held: Problem | None = None  # what its process was sent last
+        self.known: set[str] = set()  # descriptions of problems that its process has solved
 
     def supports(self, problem: Problem) -> bool:
-        return bool(self._ask("supports", problem))
+        return self._ask("supports", problem)[0].get("supports") is True
 
-    def solve(self, problem: Problem) -> Any:
-        found, self.modified = self._ask("solve", problem)
-        return found
+    def solve(self, problem: Problem) -> Solution:
+        expected = [(problem.dtype, shape) for _, shape in forms(problem)]
+        longest = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in expected)
+        answer, body = self._ask("solve", problem, longest)
+        try:
+            wrong, self.modified = text(answer, "misshapen"), text(answer, "modified").splitlines()
+            if wrong:
+                raise BrokenImplementation(wrong)
+            activities, multipliers, *gradients = split(body, expected)
+        except (Breakdown, Malformed) as error:
+            raise self._broken(f"solve() put {error} on the suite's connection") from error
+        return Solution(activities, multipliers, gradients)
+
+    def _ask(self, question: str, problem: Problem, longest: int = 0) -> tuple[dict[str, Any], memoryview]:
+        if len(self.breakdowns) >= PATIENCE:
+            raise NotRun(f"not tried any more after {PATIENCE} breakdowns, the last: {self.breakdowns[-1]}")
+        call = f"{question}()"
+        try:
+            guest = self.guest or self._started()
+            description, arrays = described(problem)
+            request: dict[str, Any] = {"ask": question, "name": self.attribute}
+            # supports() and solve() are asked about the same problem, which need not travel twice.
+            sent = frame(request) if problem is self.held else frame(request | {"problem": description}, arrays)
+            kind = json.dumps(description, default=lambda number: number.item())
+            allowance = 0.0 if kind in self.known else (FIRST_CALL - 1) * self.time_limit
+            answer, body = guest.ask(call, sent, Clock(self.time_limit, allowance), longest)
+            self.held = problem
+            if "raised" in answer:
+                raised = f"{call} raised {text(answer, 'raised')}"
+                raise BrokenImplementation("\n".join(filter(None, [raised, text(answer, "trace")])))
+            if question == "solve":
+                self.known.add(kind)
+            return answer, body
+        except Breakdown as error:
+            raise self._broken(str(error)) from error
+
+    def _started(self) -> Guest:
+        """A fresh process with the implementation in it."""
+        self.guest = Guest(self.module, self.directory, self.device, self.memory_limit, self.output)
+        request = frame({"ask": "load", "names": [self.attribute]})
+        answer, _ = self.guest.ask("loading", request, Clock(START_LIMIT))
+        if "names" not in answer:
+            raise Breakdown(f"it cannot be loaded again: {text(answer, 'cannot load')}")
+        return self.guest
+
+    def _broken(self, message: str) -> BrokenImplementation:
+        self.breakdowns.append(message)
+        self.stop()
+        return BrokenImplementation(message)
+
+    def take_output(self) -> str:
+        """The end of what it has printed since this was last called, fit for a terminal."""
+        if self.guest is not None:
+            self.guest.listen()
+        said = printable(self.output.decode(errors="replace"))
+        self.output.clear()
+        return said
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.join()
-            self.connection.close()
-            self.process = None
+        """Ends its processes; the next question starts new ones."""
+        if self.guest is not None:
+            self.guest.stop()
+            self.guest, self.held = None, None
+            self.known.clear()

@@ -27,8 +27,9 @@ import hypothesis
 from tabulate import tabulate
 from tqdm import tqdm
 
-from pcalm_conformance.checking import DEFAULT, QUICK, TESTS, Check, InProcess, Nonconformity, NotRun, Unsupported
+from pcalm_conformance.checking import DEFAULT, QUICK, TESTS, Check, Nonconformity, NotRun, Unsupported
 from pcalm_conformance.files import write_text
+from pcalm_conformance.guest import InProcess
 from pcalm_conformance.mutants import GROUPS, MUTANTS, WITHOUT_MUTANT
 from pcalm_conformance.requirements import CHAPTERS, REQUIREMENTS
 

@@ -4,6 +4,7 @@ status."""
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
@@ -15,14 +16,14 @@ from typing import Any, cast
 import pytest
 
 from pcalm_conformance import records as record_module
-from pcalm_conformance.checking import Check, InProcess, Nonconformity, NotRun, Subject, Unsupported
+from pcalm_conformance.checking import Check, Nonconformity, NotRun, Unsupported
 from pcalm_conformance.files import write_text
-from pcalm_conformance.isolation import CannotLoad, Isolated, load
+from pcalm_conformance.guest import CannotLoad, said, shortened
+from pcalm_conformance.isolation import Isolated, called
 from pcalm_conformance.records import FAILURES, Record
 from pcalm_conformance.requirements import REQUIREMENTS
+from pcalm_conformance.text import printable
 
-OURS = "pcalm.engines.adapter"
-INTERPRETED = "pcalm.engines.adapter_interpreted:triton"
 STASH: pytest.StashKey[Run] = pytest.StashKey()
 
 
@@ -31,62 +32,113 @@ class Run:
 
     def __init__(self, config: pytest.Config) -> None:
         option = config.getoption
+        if option("--quick") and option("--full"):
+            raise pytest.UsageError("--quick and --full exclude each other; give one of them, or none for the default")
         self.level = "quick" if option("--quick") else "full" if option("--full") else "default"
         self.dtype, self.device, self.max_depth = option("--dtype"), option("--device"), option("--max-depth")
-        self.limits = {"time_limit": option("--time-limit"), "memory_limit": int(option("--memory-limit") * 2**30)}
-        self.specs: list[str] = option("--implementation") or own_implementations(self.device)
+        self.limits = limits(config)
+        self.directory = os.getcwd()
+        self.specs: list[str] = []
         self.xfails = read_xfails(option("--xfails"))
         self.chosen = chosen_requirements(option("--requirement"))
-        self.subjects: dict[str, Subject] = {}
+        self.subjects: dict[str, Isolated] = {}
         self.names: dict[str, str] = {}
         self.records: list[Record] = []
 
-    def subject(self, spec: str) -> Subject:
-        """The implementation: this project's own in this process, anybody else's in one of its own."""
+    def look_up(self, wanted: list[str]) -> None:
+        """Finds out what the implementations are called: `names`, from MODULE:NAME to the name in the tables.
+
+        Raises:
+            pytest.UsageError: one cannot be loaded, or two have the same name.
+        """
+        if not wanted:
+            raise pytest.UsageError(
+                "name what is to be tested: --implementation MODULE:NAME, such as my_package.adapter:impl"
+            )
+        modules: dict[str, list[str] | None] = {}
+        for spec in wanted:
+            module, separator, name = spec.partition(":")
+            if not module or (separator and not name):
+                raise pytest.UsageError(
+                    f"--implementation must be MODULE:NAME, such as my_package.adapter:impl, got {spec!r}"
+                )
+            names = modules.setdefault(module, [] if name else None)
+            if name and names is not None:
+                names.append(name)
+            elif name or names:
+                raise pytest.UsageError(f"--implementation {module}: give either the module or names in it, not both")
+        for module, names in modules.items():
+            spec = ", ".join(f"{module}:{name}" for name in names) if names else module
+            try:
+                found = called(module, names, self.directory, self.device, self.limits["memory_limit"])
+            except CannotLoad as error:
+                raise pytest.UsageError(f"--implementation {spec}: {error}") from error
+            for attribute, name in found.items():
+                if name in self.names.values():
+                    raise pytest.UsageError(
+                        f"--implementation {module}:{attribute}: two implementations are named {name!r}"
+                    )
+                self.names[f"{module}:{attribute}"] = name
+
+    def subject(self, spec: str) -> Isolated:
         if spec not in self.subjects:
-            if spec.startswith(f"{OURS}:"):
-                self.subjects[spec] = InProcess(load(spec, self.device))
-            else:
-                self.subjects[spec] = Isolated(spec, self.device, **self.limits)
+            module, _, attribute = spec.partition(":")
+            self.subjects[spec] = Isolated(
+                module, attribute, self.names[spec], self.directory, self.device, **self.limits
+            )
         return self.subjects[spec]
 
 
-def own_implementations(device: str) -> list[str]:
-    """The reference, every engine that works on this machine, and each of them with packed replicas."""
-    import torch
+def limits(config: pytest.Config) -> dict[str, float]:
+    """What an implementation may take of a problem.
 
-    from pcalm.engines import reasons
-
-    working = [name for name, reason in reasons(torch.device(device)).items() if reason is None]
-    specs = []
-    for name in working:
-        attribute = "torch_engine" if name == "torch" else name
-        specs.append(f"{OURS}:{attribute}")
-        if name != "reference":
-            specs.append(f"{OURS}:{name}_packed")
-    if "triton" not in working and device == "cpu":
-        try:
-            metadata.version("triton")
-            specs.append(INTERPRETED)
-        except metadata.PackageNotFoundError:
-            pass
-    return specs
+    Raises:
+        pytest.UsageError: not a positive number.
+    """
+    given = {option: float(config.getoption(option)) for option in ("--time-limit", "--memory-limit")}
+    for option, value in given.items():
+        if not 0 < value < math.inf:
+            unit = "seconds" if option == "--time-limit" else "GiB"
+            raise pytest.UsageError(f"{option} must be a positive, finite number of {unit}, got {value:g}")
+    return {"time_limit": given["--time-limit"], "memory_limit": given["--memory-limit"] * 2**30}
 
 
 def read_xfails(path: str | None) -> set[str]:
+    """The requirements in the file.
+
+    Raises:
+        pytest.UsageError: it cannot be read, or holds something else.
+    """
     if path is None:
         return set()
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise pytest.UsageError(f"--xfails {path}: cannot be read: {error}") from error
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise pytest.UsageError(f"--xfails {path}: cannot be read as UTF-8 text: {said(error)}") from error
     ids = {line.split("#")[0].strip() for line in text.splitlines()} - {""}
-    unknown = sorted(ids - set(REQUIREMENTS))
-    if unknown:
-        raise pytest.UsageError(
-            f"--xfails {path}: no such requirements: {', '.join(unknown)}; see conformance/README.md"
-        )
+    if unknown := sorted(ids - set(REQUIREMENTS)):
+        shown = printable(shortened(", ".join(unknown), 200))
+        small = " (ids are written in capitals)" if any(one.upper() in REQUIREMENTS for one in unknown) else ""
+        raise pytest.UsageError(f"--xfails {path}: no such requirements: {shown}{small}; see conformance/README.md")
     return ids
+
+
+def check_outputs(config: pytest.Config) -> None:
+    """Before hours of work: whether the files that were asked for can be written.
+
+    Raises:
+        pytest.UsageError: one cannot.
+    """
+    given = {
+        option: Path(path) for option in ("--report", "--markdown") if (path := config.getoption(option)) is not None
+    }
+    for option, path in given.items():
+        if path.is_dir():
+            raise pytest.UsageError(f"{option} {path}: is a directory; name a file")
+        if not os.access(path.absolute().parent, os.W_OK):
+            raise pytest.UsageError(f"{option} {path}: the directory does not exist or cannot be written to")
+    if len({path.absolute() for path in given.values()}) < len(given):
+        raise pytest.UsageError("--report and --markdown name the same file; give each its own")
 
 
 def chosen_requirements(prefixes: list[str] | None) -> set[str]:
@@ -112,7 +164,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--implementation",
         action="append",
         metavar="MODULE:NAME",
-        help="an implementation to test; may be repeated (default: this project's engines)",
+        help="an implementation to test; may be repeated; MODULE alone: all that its implementations(device) lists",
     )
     add("--quick", action="store_true", help="the smallest problems only, for the edit loop")
     add("--full", action="store_true", help="every cell and seed, and training on Fashion-MNIST")
@@ -122,7 +174,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="float64",
         help="of the problems (chapter 9 tests float32 in any case)",
     )
-    add("--device", default="cpu", help="where this project's own engines run, such as cuda")
+    add("--device", default="cpu", help="passed to implementations that have a field `device`, such as cuda")
     add("--max-depth", type=int, metavar="L", help="leave out deeper networks")
     add(
         "--requirement",
@@ -133,14 +185,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--xfails", metavar="FILE", help="requirement ids, one a line, that are known to fail")
     add("--report", metavar="FILE", help="write one record per requirement and implementation as JSON")
     add("--markdown", metavar="FILE", help="write a summary fit for a pull request")
-    add("--time-limit", type=float, default=60.0, metavar="SECONDS", help="for one problem of a foreign implementation")
     add(
-        "--memory-limit",
+        "--time-limit",
         type=float,
-        default=8.0,
-        metavar="GIB",
-        help="resident size of a foreign implementation's process",
+        default=60.0,
+        metavar="SECONDS",
+        help="for one problem, of the implementation's time",
     )
+    add("--memory-limit", type=float, default=8.0, metavar="GIB", help="of all processes of an implementation together")
 
 
 def chapters_asked_for(config: pytest.Config) -> bool:
@@ -153,28 +205,27 @@ def chapters_asked_for(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     if not chapters_asked_for(config):
         return
-    run = config.stash[STASH] = Run(config)
-    sent = getattr(config, "workerinput", {}).get("conformance_names")
-    if sent is not None:
-        run.names = sent
+    config.stash[STASH] = Run(config)
+    check_outputs(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before xdist starts its workers, which need the names, not a second look at every implementation."""
+    config = session.config
+    if STASH not in config.stash:
         return
-    for option in ("--report", "--markdown"):
-        path = config.getoption(option)
-        if path is not None and not os.access(Path(path).absolute().parent, os.W_OK):
-            raise pytest.UsageError(f"{option} {path}: the directory does not exist or cannot be written to")
-    for spec in run.specs:
-        try:
-            subject = run.subject(spec)
-        except CannotLoad as error:
-            raise pytest.UsageError(str(error)) from error
-        if subject.name in run.names.values():
-            raise pytest.UsageError(f"--implementation {spec}: two implementations are named {subject.name!r}")
-        run.names[spec] = subject.name
+    run = config.stash[STASH]
+    if hasattr(config, "workerinput"):
+        run.names = config.workerinput["conformance_names"]
+    else:
+        run.look_up(config.getoption("--implementation") or [])
+        CONTROLLER[:] = [run]
+    run.specs = list(run.names)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """xdist: the workers need the names, not a second look at every implementation."""
     if STASH not in node.config.stash:
         return
     node.workerinput["conformance_names"] = node.config.stash[STASH].names
@@ -215,19 +266,32 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
-    # Training takes longest: first, so that no worker is left with it at the end.
-    items.sort(key=lambda item: not item.function.requirement.startswith("TRN"))  # type: ignore[attr-defined]
+    # Training takes longest: first, so that no worker is left with it at the end. Then one implementation after the
+    # other, so that not all of their processes are there at once.
+    items.sort(key=lambda item: (not item.function.requirement.startswith("TRN"), run.specs.index(spec_of(item))))  # type: ignore[attr-defined]
+
+
+def spec_of(item: pytest.Item | None) -> str:
+    """The implementation that an item tests, "" where it is none of the suite's."""
+    return (
+        str(item.callspec.params.get("check", ""))
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else ""
+    )
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Ends the processes of an implementation that is not the next one's."""
+    run = item.config.stash.get(STASH, None)
+    if run is not None and (spec := spec_of(item)) in run.subjects and spec != spec_of(nextitem):
+        run.subjects[spec].stop()
 
 
 @pytest.fixture
 def check(request: pytest.FixtureRequest) -> Check:
     run = request.config.stash[STASH]
     requirement = REQUIREMENTS[request.function.requirement]
-    try:
-        subject = run.subject(request.param)
-    except CannotLoad as error:
-        pytest.fail(str(error), pytrace=False)
-    return Check(subject, requirement, run.level, run.dtype, run.max_depth)
+    return Check(run.subject(request.param), requirement, run.level, run.dtype, run.max_depth)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -283,18 +347,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> Iterator[None]:
 CONTROLLER: list[Run] = []
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    if STASH in session.config.stash and not hasattr(session.config, "workerinput"):
-        CONTROLLER[:] = [session.config.stash[STASH]]
-
-
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if STASH not in session.config.stash:
         return
     run = session.config.stash[STASH]
     for subject in run.subjects.values():
-        if isinstance(subject, Isolated):
-            subject.stop()
+        subject.stop()
     if hasattr(session.config, "workerinput"):
         return
     record_module.explain(run.records)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from pcalm_conformance import kill_matrix
-from pcalm_conformance.checking import LEVELS, TESTS, Check, InProcess, covers
+from pcalm_conformance.checking import LEVELS, TESTS, Check, covers
+from pcalm_conformance.guest import InProcess
 from pcalm_conformance.implementations import numpy_loop
 from pcalm_conformance.requirements import CHAPTERS, REQUIREMENTS, Requirement
 

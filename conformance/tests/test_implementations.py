@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from pcalm_conformance import kill_matrix
-from pcalm_conformance.checking import TESTS, Check, InProcess
+from pcalm_conformance.checking import TESTS, Check
+from pcalm_conformance.guest import InProcess
 
 kill_matrix.load_tests()
 QUICK = [identity for identity, test in TESTS.items() if test.cases("quick")]

@@ -11,7 +11,7 @@ from pcalm_conformance.protocol import Problem, Solution
 from torch import Tensor
 
 import pcalm
-from pcalm.engines import load
+from pcalm.engines import load, reasons
 from pcalm.methods import Method
 
 
@@ -87,3 +87,10 @@ reference_packed = Engine("reference", replicas=3)
 torch_packed = Engine("torch", replicas=3)
 cpu_packed = Engine("cpu", replicas=3)
 triton_packed = Engine("triton", replicas=3)
+
+
+def implementations(device: str = "cpu") -> list[str]:
+    """The names here of the reference, of every engine that works on the device, and of each with packed replicas."""
+    working = [name for name, reason in reasons(torch.device(device)).items() if reason is None]
+    names = {"reference": ["reference"], "torch": ["torch_engine", "torch_packed"]}
+    return [one for name in working for one in names.get(name, [name, f"{name}_packed"])]

@@ -10,8 +10,10 @@ import os
 
 os.environ["TRITON_INTERPRET"] = "1"
 
+import torch
 from pcalm_conformance.protocol import Problem
 
+from pcalm.engines import load
 from pcalm.engines.adapter import Engine
 
 LONGEST = 40  # layers × primal steps × tiles of 16 samples
@@ -27,3 +29,9 @@ class Interpreted(Engine):
 
 
 triton = Interpreted("triton")
+
+
+def implementations(device: str = "cpu") -> list[str]:
+    """The interpreted engine on the CPU, where Triton is installed; elsewhere the compiled one is tested."""
+    works = device == "cpu" and load("triton").unavailable(torch.device(device), torch.float64) is None
+    return ["triton"] if works else []

@@ -1,0 +1,226 @@
+"""An implementation as the suite calls it: found by its name, given copies, its answer checked for form. NumPy only."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pcalm_conformance.protocol import Problem, Solution
+
+LONGEST_TEXT = 2000  # characters of any sentence about an implementation
+LONGEST_NAME = 60
+FRAMES = 5  # of a traceback
+
+
+class CannotLoad(Exception):
+    """There is no such implementation; the message is one sentence."""
+
+
+def load(module_name: str, names: list[str] | None, device: str = "cpu") -> dict[str, Any]:
+    """The implementations of those names in a module.
+
+    Args:
+        module_name: as in `import`.
+        names: the module's attributes; None for all that its `implementations(device)` lists.
+        device: for those that are dataclasses with this field.
+
+    Raises:
+        CannotLoad: the module or a name is missing, or an object has no solve() or no fit name.
+    """
+    # Whatever a stranger's module does when it is imported or looked at, the sentence says so: SystemExit, too.
+    try:
+        module = importlib.import_module(module_name)
+    except BaseException as error:
+        raise CannotLoad(f"cannot import {module_name!r}: {said(error)}{place(error)}") from error
+    try:
+        if names is None:
+            if not callable(getattr(module, "implementations", None)):
+                raise CannotLoad(
+                    "--implementation must be MODULE:NAME, such as my_package.adapter:impl, or a MODULE with a "
+                    f"function implementations(device) that lists its names, got {module_name!r}"
+                )
+            names = list(module.implementations(device))
+        return {name: fit(module, name, device) for name in names}
+    except CannotLoad:
+        raise
+    except BaseException as error:
+        raise CannotLoad(f"{module_name!r} cannot be used: {said(error)}{place(error)}") from error
+
+
+def fit(module: Any, name: str, device: str) -> Any:
+    """The implementation `name` of a module, for the device.
+
+    Raises:
+        CannotLoad: it is missing, or has no solve() or no fit name.
+    """
+    if not hasattr(module, name):
+        raise CannotLoad(f"module {module.__name__!r} has no {name!r}")
+    implementation = getattr(module, name)
+    if not callable(getattr(implementation, "solve", None)):
+        raise CannotLoad(f"{name!r} has no solve(problem); see pcalm_conformance/protocol.py")
+    if device != "cpu" and dataclasses.is_dataclass(implementation) and hasattr(implementation, "device"):
+        implementation = dataclasses.replace(implementation, device=device)  # type: ignore[type-var]
+    given = getattr(implementation, "name", None)
+    if not isinstance(given, str) or not fit_name(given):
+        raise CannotLoad(
+            f"{name!r} needs a name for the tables, one line of at most {LONGEST_NAME} printable characters, "
+            f"got {'none' if given is None else shortened(safe(repr, given))}"
+        )
+    return implementation
+
+
+def fit_name(name: str) -> bool:
+    """Whether it can stand in a table, a file and a terminal: one line of printable characters, not all blank."""
+    return name.isprintable() and name == name.strip() != "" and len(name) <= LONGEST_NAME
+
+
+def shortened(text: str, most: int = LONGEST_TEXT) -> str:
+    """The text with its middle left out where it is longer than `most`."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} … [{len(text) - most} characters] … {text[-half:]}"
+
+
+def safe(show: Any, value: Any) -> str:
+    """show(value), whatever that does: a message may refuse to be printed."""
+    try:
+        return str(show(value))
+    except BaseException as error:
+        return f"[{type(value).__name__} that cannot be printed: {type(error).__name__}]"
+
+
+def said(error: BaseException) -> str:
+    """An exception in words: what it is and what it says."""
+    message = safe(str, error)
+    return shortened(f"{type(error).__name__}: {message}" if message else type(error).__name__)
+
+
+def frames(error: BaseException) -> list[Any]:
+    """Where it was raised, the innermost last, without this package's own lines."""
+    here = str(Path(__file__).parent)
+    own = [f"{here}/{name}" for name in ("guest.py", "child.py")]
+    return [one for one in traceback.extract_tb(error.__traceback__) if one.filename not in own]
+
+
+def place(error: BaseException) -> str:
+    """The innermost line outside the import machinery, in brackets, "" where there is none."""
+    machinery = ("<", str(Path(importlib.__file__).parent))
+    outside = [one for one in frames(error) if not one.filename.startswith(machinery)]
+    return f" ({Path(outside[-1].filename).name}, line {outside[-1].lineno})" if outside else ""
+
+
+def trace(error: BaseException) -> str:
+    """The last lines of its traceback."""
+    return shortened("".join(traceback.format_list(frames(error)[-FRAMES:])).rstrip())
+
+
+@dataclass
+class InProcess:
+    """An implementation in this process.
+
+    Attributes:
+        implementation: the object under test.
+        modified: what the last solve() wrote to that it should not have, in words.
+    """
+
+    implementation: Any
+    modified: list[str] = field(default_factory=list)
+    _last: tuple[Any, Solution] | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.implementation.name)
+
+    def solve(self, problem: Problem) -> Any:
+        guarded = copied(problem)
+        found = self.implementation.solve(guarded)
+        self.modified = list(changes(problem, guarded))
+        if self._last is not None and any(
+            not np.array_equal(a, b) for a, b in zip(*map(arrays, self._last), strict=True)
+        ):
+            self.modified.append(
+                "the previous call's solution was overwritten: every call must return arrays of its own"
+            )
+        if defects(found, problem):
+            self._last = None
+            return found
+        kept = Solution(np.array(found.activities), np.array(found.multipliers), [np.array(g) for g in found.gradients])
+        self._last = (found, kept)
+        return kept
+
+    def supports(self, problem: Problem) -> bool:
+        asked = getattr(self.implementation, "supports", None)
+        return True if asked is None else bool(asked(problem))
+
+
+def arrays(solution: Any) -> list[np.ndarray]:
+    return [solution.activities, solution.multipliers, *solution.gradients]
+
+
+def forms(problem: Problem) -> list[tuple[str, tuple[int, ...]]]:
+    """The name and shape of every array that a solution of the problem has, in the order of `arrays`."""
+    shape = (len(problem.weights) - 1, problem.inputs.shape[0], problem.weights[0].shape[0])
+    gradients = [(f"gradients[{i}]", weight.shape) for i, weight in enumerate(problem.weights)]
+    return [("activities", shape), ("multipliers", shape), *gradients]
+
+
+def misshapen(found: Any, problem: Problem) -> Iterable[str]:
+    """What keeps an object from having the form of a solution of the problem."""
+    missing = [name for name in ("activities", "multipliers", "gradients") if not hasattr(found, name)]
+    if missing:
+        yield f"solve() must return an object with activities, multipliers and gradients; {', '.join(missing)} missing"
+        return
+    expected, values = forms(problem), arrays(found)
+    if len(values) != len(expected):
+        yield f"gradients must be {len(problem.weights)} arrays, one per weight matrix, got {len(values) - 2}"
+        expected = expected[:2]
+    for (name, shape), value in zip(expected, values, strict=False):
+        array = np.asarray(value)
+        if array.shape != shape:
+            yield f"{name} must have shape {list(shape)}, got {list(array.shape)}"
+        elif array.dtype != np.dtype(problem.dtype):
+            yield f"{name} must be {problem.dtype}, got {array.dtype}"
+
+
+def defects(found: Any, problem: Problem) -> list[str]:
+    """What keeps an object from being a solution of the problem."""
+    wrong = list(misshapen(found, problem))
+    if wrong:
+        return wrong
+    odd = [(name, int((~np.isfinite(a)).sum())) for (name, _), a in zip(forms(problem), arrays(found), strict=True)]
+    return [f"{name} must be finite, got {count} NaN or infinite values" for name, count in odd if count]
+
+
+def copied(problem: Problem) -> Problem:
+    """The problem with its own copies of all arrays."""
+    start = problem.initial
+    return dataclasses.replace(
+        problem,
+        weights=[weight.copy() for weight in problem.weights],
+        inputs=problem.inputs.copy(),
+        targets=problem.targets.copy(),
+        initial=None if start is None else (start[0].copy(), start[1].copy()),
+    )
+
+
+def changes(before: Problem, after: Problem) -> Iterable[str]:
+    """Which of the problem's arrays were written to."""
+    pairs: list[tuple[str, np.ndarray, np.ndarray]] = [
+        ("inputs", before.inputs, after.inputs),
+        ("targets", before.targets, after.targets),
+        *((f"weights[{i}]", a, b) for i, (a, b) in enumerate(zip(before.weights, after.weights, strict=True))),
+    ]
+    if before.initial is not None and after.initial is not None:
+        pairs += [
+            (f"initial {n}", a, b)
+            for n, a, b in zip(("activities", "multipliers"), before.initial, after.initial, strict=True)
+        ]
+    for name, a, b in pairs:
+        if not np.array_equal(a, b):
+            yield f"{name} of the problem: solve() must leave its arguments alone"
