@@ -17,7 +17,7 @@ from torch import Tensor
 from pcalm import dynamics
 from pcalm.dynamics import Gradients, State
 from pcalm.engines import Solution
-from pcalm.methods import PC, PCALM
+from pcalm.methods import PC, PCALM, per_layer
 from pcalm.network import ResidualMLP
 
 Iteration = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -32,8 +32,9 @@ def _predictions(net: ResidualMLP, weights: list[Tensor], x: Tensor, zs: list[Te
 
 def textbook(net: ResidualMLP, method: PC | PCALM, x: Tensor, y: Tensor) -> Solution:
     """PC or PC-ALM of one network, with a list of layers and autograd."""
-    eta = method.step_size
-    assert not isinstance(eta, tuple)
+    eta, rho, alpha, kappa = (
+        per_layer(value, net.depth - 1) for value in (method.step_size, method.penalty, method.dual_step, method.anchor)
+    )
     weights = [weight.detach().requires_grad_() for weight in net.weights]
 
     def residuals(zs: list[Tensor]) -> tuple[list[Tensor], Tensor]:
@@ -43,8 +44,8 @@ def textbook(net: ResidualMLP, method: PC | PCALM, x: Tensor, y: Tensor) -> Solu
     def energy(zs: list[Tensor], lams: list[Tensor]) -> Tensor:
         cs, out = residuals(zs)
         total = 0.5 * (out - y).square().sum()
-        for c, lam in zip(cs, lams, strict=True):
-            total = total + method.penalty / 2 * (c + lam / method.penalty).square().sum()
+        for penalty, c, lam in zip(rho, cs, lams, strict=True):
+            total = total + penalty / 2 * (c + lam / penalty).square().sum()
         return total
 
     with torch.no_grad():
@@ -53,13 +54,13 @@ def textbook(net: ResidualMLP, method: PC | PCALM, x: Tensor, y: Tensor) -> Solu
     for step in range(1, method.steps + 1):
         for _ in range(method.inner_steps):
             free = [z.detach().requires_grad_() for z in zs]
-            pull = sum((0.5 * method.anchor * (z - z_ff).square().sum() for z, z_ff in zip(free, start, strict=True)))
+            pull = sum(k / 2 * (z - z_ff).square().sum() for k, z, z_ff in zip(kappa, free, start, strict=True))
             slopes = torch.autograd.grad(energy(free, lams) + pull, free)
-            zs = [z.detach() - eta * slope for z, slope in zip(free, slopes, strict=True)]
+            zs = [z.detach() - size * slope for size, z, slope in zip(eta, free, slopes, strict=True)]
         if step < method.steps or method.credit == "after":
             with torch.no_grad():
                 cs, _ = residuals(zs)
-                lams = [lam + method.dual_step * c for lam, c in zip(lams, cs, strict=True)]
+                lams = [lam + step * c for step, lam, c in zip(alpha, lams, cs, strict=True)]
     first, *hidden, last = torch.autograd.grad(energy(zs, lams) / x.shape[-2], weights)
     return Solution(State(torch.stack(zs), torch.stack(lams)), Gradients(first, torch.stack(hidden), last))
 
@@ -69,11 +70,14 @@ class Compiled:
 
     def __init__(self, net: ResidualMLP, method: PC | PCALM, x: Tensor, y: Tensor) -> None:
         self.net, self.method, self.x, self.y = net, method, x, y
-        eta, rho, alpha = dynamics.primal_step(method, x), method.penalty, method.dual_step
         z_ff = net.feedforward(x).detach()
+        eta, rho, alpha, kappa = (
+            dynamics.setting(value, z_ff)
+            for value in (method.step_size, method.penalty, method.dual_step, method.anchor)
+        )
 
         def iteration(z: Tensor, lam: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            z = z - eta * dynamics.primal_gradient(net, rho * c + lam, z, y, z_ff, method.anchor)
+            z = z - eta * dynamics.primal_gradient(net, rho * c + lam, z, y, z_ff, kappa)
             c = dynamics.residuals(net, z, z_ff[..., :1, :, :])
             return z, lam + alpha * c, c
 
@@ -87,7 +91,7 @@ class Compiled:
             before = lam
             z, lam, c = self.iteration(z, lam, c)
         state = State(z, lam if self.method.credit == "after" else before)
-        credit = self.method.penalty * c + state.multipliers
+        credit = dynamics.setting(self.method.penalty, z) * c + state.multipliers
         return Solution(state, dynamics.weight_gradients(self.net, credit, z, self.x, self.y))
 
 

@@ -5,8 +5,10 @@ Source of the algorithm: Seely & Gould, Augmented Lagrangian Predictive Coding, 
 
 import torch as _torch
 
+from pcalm.blocks import Blocks
 from pcalm.dynamics import State
 from pcalm.engines import Solution, reasons
+from pcalm.gauge import gauge
 from pcalm.methods import BP, PC, PCALM
 from pcalm.network import ResidualMLP
 from pcalm.problem import backward, gradients, infer, solve
@@ -17,11 +19,13 @@ __all__ = [
     "BP",
     "PC",
     "PCALM",
+    "Blocks",
     "ResidualMLP",
     "Solution",
     "State",
     "backward",
     "engines",
+    "gauge",
     "gradients",
     "infer",
     "solve",

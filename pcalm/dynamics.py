@@ -9,7 +9,8 @@ Energy of one sample, with the constraint residuals c_l = z_l − pred_l(z_{l-1}
     λ ← λ + α c        at the new z                                                                (dual step)
     G_1 = −s_1 q_1ᵀ x / B,  G_l = −s_l q_lᵀ φ(z_{l-1}) / B,  G_L = s_L (out − y)ᵀ φ(z_{L-1}) / B  (weight gradients)
 
-Source: Seely & Gould, Augmented Lagrangian Predictive Coding, arXiv:2605.31022; the anchor κ is an extension of ours.
+Source: Seely & Gould, Augmented Lagrangian Predictive Coding, arXiv:2605.31022; extensions of ours are the anchor κ,
+and η, ρ, α and κ that differ from layer to layer, with which every line reads the same.
 Shapes: x [..., B, D], y [..., B, C]; z and λ [..., L−1, B, N], layer l at index l−1.
 """
 
@@ -21,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pcalm.methods import BP, PC, PCALM, Method
+from pcalm.methods import BP, Method, Setting
 from pcalm.network import ResidualMLP
 
 Observer = Callable[[int, Tensor, Tensor], None]
@@ -65,7 +66,7 @@ def loss_gradient(net: ResidualMLP, z: Tensor, y: Tensor) -> Tensor:
     return net.scales[2] * ((net.readout(top) - y) @ net.output_weight) * net.dphi(top)
 
 
-def primal_gradient(net: ResidualMLP, q: Tensor, z: Tensor, y: Tensor, z_ff: Tensor, anchor: float) -> Tensor:
+def primal_gradient(net: ResidualMLP, q: Tensor, z: Tensor, y: Tensor, z_ff: Tensor, anchor: float | Tensor) -> Tensor:
     """∂E/∂z for all hidden layers, from the credit q at the same z."""
     top = loss_gradient(net, z, y).unsqueeze(-3)
     return q + torch.cat([-backproject(net, q, z), top], dim=-3) + anchor * (z - z_ff)
@@ -89,16 +90,18 @@ def infer(
     z, lam = initial or State(z_ff, torch.zeros_like(z_ff))
     if isinstance(method, BP):
         return State(z, lam)
-    eta = primal_step(method, z)
+    eta, rho, alpha, kappa = (
+        setting(value, z) for value in (method.step_size, method.penalty, method.dual_step, method.anchor)
+    )
     for t in range(1, method.steps + 1):
         for i in range(1, method.inner_steps + 1):
-            q = method.penalty * residuals(net, z, pred_1) + lam
-            z = z - eta * primal_gradient(net, q, z, y, z_ff, method.anchor)
+            q = rho * residuals(net, z, pred_1) + lam
+            z = z - eta * primal_gradient(net, q, z, y, z_ff, kappa)
             if observe is not None:
                 number = (t - 1) * method.inner_steps + i
-                observe(number, method.penalty * residuals(net, z, pred_1) + lam, z)
+                observe(number, rho * residuals(net, z, pred_1) + lam, z)
         if t < method.steps or method.credit == "after":
-            lam = lam + method.dual_step * residuals(net, z, pred_1)
+            lam = lam + alpha * residuals(net, z, pred_1)
     return State(z, lam)
 
 
@@ -109,7 +112,7 @@ def gradients(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, state: Sta
     if isinstance(method, BP):
         return weight_gradients(net, -adjoint(net, z, y), z, x, y)
     pred_1 = net.scales[0] * x.unsqueeze(-3) @ net.input_weight.unsqueeze(-3).mT
-    return weight_gradients(net, method.penalty * residuals(net, z, pred_1) + lam, z, x, y)
+    return weight_gradients(net, setting(method.penalty, z) * residuals(net, z, pred_1) + lam, z, x, y)
 
 
 def weight_gradients(net: ResidualMLP, q: Tensor, z: Tensor, x: Tensor, y: Tensor) -> Gradients:
@@ -133,8 +136,9 @@ def adjoint(net: ResidualMLP, z_ff: Tensor, y: Tensor) -> Tensor:
     return torch.stack(delta, dim=-3)
 
 
-def primal_step(method: PC | PCALM, z: Tensor) -> float | Tensor:
-    """η as a number, or one per replica as a tensor that broadcasts against [R, L−1, B, N]."""
-    if isinstance(method.step_size, tuple):
-        return torch.tensor(method.step_size, dtype=z.dtype, device=z.device).view(-1, 1, 1, 1)
-    return method.step_size
+def setting(value: Setting, z: Tensor) -> float | Tensor:
+    """A method's setting as a number, or as a tensor that broadcasts against states z [L−1, B, N] or [R, L−1, B, N]."""
+    if not isinstance(value, tuple):
+        return value
+    numbers = torch.tensor(value, dtype=z.dtype, device=z.device)  # [L−1]; with replicas [R] or [R, L−1]
+    return numbers.reshape(*numbers.shape, *(1,) * (z.ndim - numbers.ndim))

@@ -14,17 +14,24 @@ from typing import Any
 
 from torch import Tensor
 
+from pcalm import refusals
+from pcalm.blocks import Blocks
 from pcalm.checks import finite, require
 from pcalm.dynamics import Gradients, State
 from pcalm.engines import Solution, resolve
-from pcalm.methods import BP, METHODS, PC, Method
+from pcalm.methods import BP, METHODS, PC, SETTINGS, Method, laid_out
 from pcalm.network import ResidualMLP
 
 Initial = State | tuple[Tensor, Tensor]
 
 
 def solve(
-    net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: Initial | None = None, engine: str = "auto"
+    net: ResidualMLP | Blocks,
+    method: Method,
+    x: Tensor,
+    y: Tensor,
+    initial: Initial | None = None,
+    engine: str = "auto",
 ) -> Solution:
     """Inference and weight gradients in one call.
 
@@ -43,27 +50,42 @@ def solve(
     Raises:
         ValueError: an argument of the wrong type, shape, dtype, device or range; the message names it and the way out.
     """
-    require(isinstance(net, ResidualMLP), f"net must be a pcalm.ResidualMLP, got {type(net).__name__}")
+    require(
+        isinstance(net, (ResidualMLP, Blocks)),
+        f"net must be a pcalm.ResidualMLP or pcalm.Blocks, got {type(net).__name__}; "
+        "pcalm.Blocks.from_sequential(net) takes a torch.nn.Sequential, pcalm.Blocks a list of modules",
+    )
     names = ", ".join(kind.__name__ for kind in METHODS.values())
     require(isinstance(method, tuple(METHODS.values())), f"method must be an instance of {names}, got {method!r}")
     chosen = resolve(engine, net)
+    x, y, start = check_problem(net, method, x, y, initial)
+    return chosen.solve(net, method, x, y, start)
+
+
+def check_problem(
+    net: ResidualMLP | Blocks, method: Method, x: Any, y: Any, initial: Any
+) -> tuple[Tensor, Tensor, State | None]:
+    """x, y and the initial state as the engines take them."""
+    if not isinstance(method, BP):
+        for name in SETTINGS:
+            laid_out(name, getattr(method, name), net.replicas, net.depth - 1)
+    if isinstance(net, Blocks):
+        return refusals.check_problem(net, method, x, y, initial)
     x = check_inputs(net, x)
     y = check_targets(net, x, y)
     start = None if initial is None else check_initial(net, method, x, initial)
     for index, weight in enumerate((net.input_weight, net.hidden_weight, net.output_weight)):
         finite(f"weights (the {('input', 'hidden', 'output')[index]} part)", weight)
-    sizes = getattr(method, "step_size", None)
-    if isinstance(sizes, tuple):
-        require(
-            len(sizes) == net.replicas,
-            f"step_size has {len(sizes)} values, but the network has {net.replicas or 'no'} replicas: give one number, "
-            "or one per replica",
-        )
-    return chosen.solve(net, method, x, y, start)
+    return x, y, start
 
 
 def infer(
-    net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: Initial | None = None, engine: str = "auto"
+    net: ResidualMLP | Blocks,
+    method: Method,
+    x: Tensor,
+    y: Tensor,
+    initial: Initial | None = None,
+    engine: str = "auto",
 ) -> State:
     """The state after the method's whole budget; arguments and errors as in `solve`.
 
@@ -74,7 +96,12 @@ def infer(
 
 
 def gradients(
-    net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: Initial | None = None, engine: str = "auto"
+    net: ResidualMLP | Blocks,
+    method: Method,
+    x: Tensor,
+    y: Tensor,
+    initial: Initial | None = None,
+    engine: str = "auto",
 ) -> list[Tensor]:
     """The weight gradients of the batch mean of the energy after inference; arguments and errors as in `solve`.
 
@@ -84,7 +111,7 @@ def gradients(
     return solve(net, method, x, y, initial, engine).gradients.as_list()
 
 
-def backward(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, engine: str = "auto") -> None:
+def backward(net: ResidualMLP | Blocks, method: Method, x: Tensor, y: Tensor, engine: str = "auto") -> None:
     """Puts the weight gradients into `.grad` of the network's parameters, adding to what is there as autograd does.
 
     Arguments and errors as in `solve`.
@@ -92,11 +119,11 @@ def backward(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, engine: str
     accumulate(net, solve(net, method, x, y, None, engine).gradients)
 
 
-def accumulate(net: ResidualMLP, found: Gradients) -> None:
+def accumulate(net: ResidualMLP | Blocks, found: Gradients) -> None:
     """Adds gradients to `.grad` of the parameters, as autograd's backward does."""
-    parameters = (net.input_weight, net.hidden_weight, net.output_weight)
-    for parameter, gradient in zip(parameters, found, strict=True):
-        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+    for parameter, gradient in zip(net.parameters(), found, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def check_inputs(net: ResidualMLP, x: Any) -> Tensor:

@@ -1,12 +1,16 @@
 """The default step size η = 1/λ_max, and the stability margin.
 
-With A = ∂c/∂z at the feed-forward state and J = ∂out/∂z_{L-1}, the Gauss-Newton Hessian of one sample's energy in z is
+With A = ∂c/∂z at the feed-forward state, J_l = ∂f_l/∂z_{l-1} and H the loss' second derivative by out (1 for the
+squared loss), the Gauss-Newton Hessian of one sample's energy in z is
 
-    H = ρ AᵀA + JᵀJ
-    (A v)_l = v_l − v_{l-1} − s_l (φ'(z_{l-1}) ⊙ v_{l-1}) W_lᵀ
-    J v = s_L (φ'(z_{L-1}) ⊙ v_{L-1}) W_Lᵀ
+    ρ AᵀA + J_Lᵀ H J_L,    (A v)_l = v_l − J_l v_{l-1}
 
-and λ_max its largest eigenvalue over the samples: 64 power iterations over the whole batch at once, in float64.
+and for the residual MLP
+
+    J_l v = v + s_l (φ'(z_{l-1}) ⊙ v) W_lᵀ,    J_L v = s_L (φ'(z_{L-1}) ⊙ v) W_Lᵀ
+
+λ_max is its largest eigenvalue over the samples: 64 power iterations over the whole batch at once, in float64. In a
+gauge w (see `pcalm.gauge`) it is that of the matrix in u_l = w_l z_l, where A becomes w A w⁻¹ and J_L becomes J_L w⁻¹.
 
 Per singular value σ of A, one iteration of PC-ALM with anchor κ is a 2×2 map with determinant 1 − ηρσ² − ηκ and trace
 2 − ησ²(ρ + α) − ηκ, so both its eigenvalues lie inside the unit circle as long as the margin is positive:
@@ -16,63 +20,157 @@ Per singular value σ of A, one iteration of PC-ALM with anchor κ is a 2×2 map
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
-from pcalm.checks import number
-from pcalm.dynamics import backproject
-from pcalm.methods import PC, PCALM
+from pcalm import blocks, dynamics, refusals
+from pcalm.blocks import Blocks
+from pcalm.checks import number, require
+from pcalm.methods import PC, PCALM, Setting, laid_out, per_layer, setting
 from pcalm.network import ResidualMLP
 from pcalm.problem import check_inputs
 
 POWER_ITERATIONS = 64
 
 
-@torch.no_grad()
-def largest_eigenvalue(net: ResidualMLP, x: Tensor, penalty: float = 1.0) -> float | tuple[float, ...]:
-    """λ_max of the Gauss-Newton Hessian in z at the feed-forward state of x [B, D]; one per replica for replicas.
+class Hessian(NamedTuple):
+    """The Gauss-Newton Hessian in z (or u) of a batch's energy, in float64, as a map of vectors [n], or [R, n]."""
 
-    Raises:
-        ValueError: x of the wrong shape, dtype or device or not finite; penalty not positive.
-    """
+    product: Callable[[Tensor], Tensor]
+    size: int
+    replicas: int | None
+    device: torch.device
+
+    def start(self) -> Tensor:
+        """The power iteration's first vector, N(0, 1) from a generator seeded 0; the same for all replicas."""
+        v = torch.randn(self.size, dtype=torch.float64, generator=torch.Generator("cpu").manual_seed(0))
+        return v.to(self.device).expand(*(() if self.replicas is None else (self.replicas,)), -1)
+
+    def power_iteration(self, v: Tensor, iterations: int = POWER_ITERATIONS) -> tuple[Tensor, Tensor]:
+        """The largest eigenvalue after so many iterations from v, [] or [R], and the vector to go on from."""
+        eigenvalue = torch.ones(v.shape[:-1], dtype=v.dtype, device=v.device)
+        for _ in range(iterations):
+            v = self.product(v / v.norm(dim=-1, keepdim=True))
+            eigenvalue = v.norm(dim=-1)
+        return eigenvalue, v
+
+
+def hessian(net: ResidualMLP | Blocks, x: Tensor, penalty: float = 1.0, gauge: Any = None, y: Any = None) -> Hessian:
+    """The Hessian at the feed-forward state of x; arguments and errors as in `step_size`."""
     rho = number("penalty", penalty, positive=True)
+    w = 1.0 if gauge is None else laid_out("gauge", setting("gauge", gauge), net.replicas, net.depth - 1)
+    if isinstance(net, Blocks):
+        return _of_blocks(net, x, rho, per_layer(w, net.depth - 1), y)
+    require(y is None, "y must be None for a ResidualMLP: the squared loss has the same curvature for all targets")
+    return _of_mlp(net, x, rho, w)
+
+
+@torch.no_grad()
+def _of_mlp(net: ResidualMLP, x: Tensor, rho: float, gauge: Setting) -> Hessian:
     x = check_inputs(net, x)
     double = ResidualMLP.from_weights([weight.double() for weight in net.weights], net.activation)
     z = double.feedforward(x.double())
-    slope, (_, s, s_out) = double.dphi(z), double.scales
-    single = torch.randn(z.shape[-3:], dtype=z.dtype, generator=torch.Generator("cpu").manual_seed(0)).to(z.device)
-    v = single.expand_as(z)
-    eigenvalue = torch.ones((), dtype=z.dtype, device=z.device)
-    for _ in range(POWER_ITERATIONS):
-        v = v / v.flatten(-3).norm(dim=-1)[..., None, None, None]
+    slope, (_, s, s_out), w = double.dphi(z), double.scales, dynamics.setting(gauge, z)
+
+    def product(v: Tensor) -> Tensor:
+        v = v.reshape(z.shape) / w
         below = v[..., :-1, :, :]
         constraint = v.clone()  # A v
         constraint[..., 1:, :, :] -= below + s * (slope[..., :-1, :, :] * below) @ double.hidden_weight.mT
-        v_next = rho * constraint  # ρ Aᵀ A v
-        v_next[..., :-1, :, :] -= backproject(double, rho * constraint, z)
+        constraint *= w * w * rho
+        found = constraint.clone()  # ρ Aᵀ A v
+        found[..., :-1, :, :] -= dynamics.backproject(double, constraint, z)
         output = s_out * (slope[..., -1, :, :] * v[..., -1, :, :]) @ double.output_weight.mT  # J v
-        v_next[..., -1, :, :] += s_out * (output @ double.output_weight) * slope[..., -1, :, :]  # Jᵀ J v
-        v, eigenvalue = v_next, v_next.flatten(-3).norm(dim=-1)
+        found[..., -1, :, :] += s_out * (output @ double.output_weight) * slope[..., -1, :, :]  # Jᵀ J v
+        return (found / w).flatten(-3)
+
+    return Hessian(torch.no_grad()(product), z[0].numel() if net.replicas else z.numel(), net.replicas, z.device)
+
+
+def _of_blocks(net: Blocks, x: Tensor, rho: float, w: Sequence[float], y: Any) -> Hessian:
+    require(
+        isinstance(net.loss, str) or y is not None,
+        "y must be given for a loss of one's own, whose curvature may depend on the targets: step_size(net, x, y=y)",
+    )
+    refusals.check_inputs(net, x)
+    double = copy.deepcopy(net).double()
+    _, (*z, out) = refusals.check_inputs(double, x.double() if x.is_floating_point() else x)
+    if y is None:  # the known losses' curvature is the same for all targets
+        y = torch.zeros_like(out) if net.loss == "squared" else out.new_zeros(len(out), dtype=torch.int64)
+    elif isinstance(y, Tensor) and y.is_floating_point():
+        y = y.double()
+    refusals.check_targets(double, out, y)
+    push, pull = blocks.linear_maps(double, z)
+    curvature = blocks.loss_curvature(double, out, y)
+    hidden, sizes, shapes = range(net.depth - 1), [each.numel() for each in z], [each.shape for each in z]
+
+    def product(flat: Tensor) -> Tensor:
+        v = [part.view(shape) / w[h] for h, (part, shape) in enumerate(zip(flat.split(sizes), shapes, strict=True))]
+        up = [push(h, v[h]) for h in hidden]  # J_{l+1} v_l
+        q = [rho * w[h] ** 2 * (v[h] - up[h - 1] if h else v[h]) for h in hidden] + [-curvature(up[-1])]  # ρ A v
+        return torch.cat([((q[h] - pull(h, q[h + 1])) / w[h]).flatten() for h in hidden])
+
+    return Hessian(product, sum(sizes), None, z[0].device)
+
+
+def largest_eigenvalue(
+    net: ResidualMLP | Blocks, x: Tensor, penalty: float = 1.0, gauge: Any = None, y: Any = None
+) -> float | tuple[float, ...]:
+    """λ_max of the Gauss-Newton Hessian at the feed-forward state of x; one per replica for replicas.
+
+    Arguments and errors as in `step_size`.
+    """
+    found = hessian(net, x, penalty, gauge, y)
+    eigenvalue, _ = found.power_iteration(found.start())
     return tuple(eigenvalue.tolist()) if net.replicas is not None else float(eigenvalue)
 
 
-def step_size(net: ResidualMLP, x: Tensor, penalty: float = 1.0) -> float | tuple[float, ...]:
-    """The primal step η = 1/λ_max for inputs x [B, D] (training uses its first 64 samples); one per replica.
+def step_size(
+    net: ResidualMLP | Blocks, x: Tensor, penalty: float = 1.0, gauge: Any = None, y: Any = None
+) -> float | tuple[float, ...]:
+    """The primal step η = 1/λ_max for inputs x (training uses its first 64 samples); one per replica.
 
     PC-ALM's default is η at penalty 1, whatever its own ρ, α and κ; another penalty serves PC alone.
 
+    Args:
+        net: the network.
+        x: inputs [B, D] (or [R, B, D] for replicas), for blocks [B, …] of any dtype.
+        penalty: ρ > 0.
+        gauge: w > 0 of every hidden layer, [L−1] (for replicas [R, L−1]): λ_max is then that of the matrix in u = w z,
+            as `pcalm.gauge(method, w)` needs it for its η.
+        y: targets, needed only for blocks whose loss is a callable, whose second derivative by `out` they give.
+
     Raises:
-        ValueError: x of the wrong shape, dtype or device or not finite; penalty not positive.
+        ValueError: x of the wrong shape, dtype or device or not finite; penalty or gauge not positive; blocks that
+            PC-ALM cannot run on.
     """
-    eigenvalue = largest_eigenvalue(net, x, penalty)
+    eigenvalue = largest_eigenvalue(net, x, penalty, gauge, y)
     return tuple(1 / each for each in eigenvalue) if isinstance(eigenvalue, tuple) else 1 / eigenvalue
 
 
 def stability_margin(method: PC | PCALM, eigenvalue: float) -> float:
     """4 − ησ²(2ρ + α) − 2ηκ for σ² = λ_max at ρ = 1; positive is stable, to first order around the feed-forward state.
 
+    With settings of a layer's own it takes the largest η_l(2ρ_l + α_l) and the largest η_l κ_l: in the gauge
+    w_l ∝ η_l^−½, whose λ_max is to be given, the step is the same in all layers, and an eigenvector z of the iteration
+    with eigenvalue μ fulfils (μ − 1)² + (μ − 1)(r + k) + μ s = 0, r = z*AᵀRAz, s = z*AᵀSAz, k = z*Kz for the diagonal
+    matrices R = ηρ, S = ηα, K = ηκ, so that the margin is at most 4 − 2(r + k) − s. In `pcalm.gauge` all of them are
+    equal and it is exact.
+
     Raises:
-        ValueError: a method with one step size per replica (ask for each replica on its own).
+        ValueError: a method with settings of a replica's and layer's own (ask for each replica on its own).
     """
-    eta = number("step_size", method.step_size, positive=True)
-    return 4 - eta * eigenvalue * (2 * method.penalty + method.dual_step) - 2 * eta * method.anchor
+    values = (method.step_size, method.penalty, method.dual_step, method.anchor)
+    lengths = {len(value) for value in values if isinstance(value, tuple)}
+    require(
+        len(lengths) <= 1 and not any(isinstance(value, tuple) and isinstance(value[0], tuple) for value in values),
+        "stability_margin needs the settings of one network, numbers or one per hidden layer: ask for each replica on "
+        f"its own, got {method}",
+    )
+    layers = [per_layer(value, max(lengths, default=1)) for value in values]
+    steepest = max(eta * (2 * rho + alpha) for eta, rho, alpha, _ in zip(*layers, strict=True))
+    return 4 - eigenvalue * steepest - 2 * max(eta * kappa for eta, _, _, kappa in zip(*layers, strict=True))

@@ -140,6 +140,44 @@ def test_observer_sees_every_primal_step() -> None:
     assert_near(credit, RHO * constraint(net, z, x) + final.multipliers, rounding(net))
 
 
+@pytest.mark.parametrize("credit", ["before", "after"])
+def test_settings_of_a_layers_own(activation: str, credit: str) -> None:
+    net, x, y, (z, lam) = draw(activation)
+    eta, rho, alpha, kappa = (0.1, 0.2, 0.15, 0.05), (0.7, 1.0, 0.3, 2.0), (1.0, 0.2, 3.0, 0.5), (0.1, 0.0, 0.4, 0.2)
+    method = PCALM(3, eta, rho, alpha, 2, credit, kappa)
+    start = State(z, lam)
+    found = dynamics.infer(net, method, x, y, start)
+    e, r, a, k = (torch.tensor(value, dtype=net.dtype).view(-1, 1, 1) for value in (eta, rho, alpha, kappa))
+    z_ff = net.feedforward(x).detach()
+    for t in range(3):
+        for _ in range(2):
+            # With ρ = 1 and λ = ρ_l c_l + λ_l − c_l the energy's credit is that of the layer's own penalty.
+            c = constraint(net, z, x)
+            z = z - e * (slope(net, z, r * c + lam - c, x, y, 1.0, 0.0) + k * (z - z_ff))
+        if credit == "after" or t < 2:
+            lam = lam + a * constraint(net, z, x)
+    for part, exact in zip(found, (z, lam), strict=True):
+        assert_near(part, exact, rounding(net, iterations=6))
+    at_end = dynamics.gradients(net, method, x, y, found)
+    c = constraint(net, z, x)
+    expected = torch.autograd.grad(energy(net, z, r * c + lam - c, x, y, 1.0), list(net.parameters()))
+    for mine, exact in zip(at_end, expected, strict=True):
+        assert_near(mine, exact / x.shape[-2], rounding(net, iterations=6))
+
+
+def test_settings_of_replicas_and_layers() -> None:
+    net, x, y, state = draw(replicas=4)  # R = L−1, where a flat sequence is one per replica
+    rows = [[0.1 + 0.01 * (layer + 4 * r) for layer in range(4)] for r in range(4)]
+    for value, of_replica in ((rows, rows), (rows[0], [[number] * 4 for number in rows[0]])):
+        found = dynamics.infer(net, PCALM(4, value, value, value, anchor=value), x, y, state)  # type: ignore[arg-type]
+        for index, own in enumerate(of_replica):
+            start = State(state.activities[index], state.multipliers[index])
+            method = PCALM(4, tuple(own), tuple(own), tuple(own), anchor=tuple(own))
+            alone = dynamics.infer(net.replica(index), method, x[index], y[index], start)
+            for part, single in zip(found, alone, strict=True):
+                assert_near(part[index], single, rounding(net, iterations=4))
+
+
 def test_step_size_per_replica() -> None:
     net, x, y, state = draw(replicas=2)
     found = dynamics.infer(net, PCALM(4, (0.1, 0.2)), x, y, state)

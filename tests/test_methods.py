@@ -46,6 +46,23 @@ def test_step_size_per_replica(kind: type[PC] | type[PCALM]) -> None:
     assert kind(1, sizes).step_size == (0.1, 0.2)
 
 
+@pytest.mark.parametrize("name", ["step_size", "penalty", "dual_step", "anchor"])
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (2, 2),
+        ([0.5, np.float64(0.25)], (0.5, 0.25)),
+        (np.array([1, 2]), (1.0, 2.0)),
+        (torch.tensor([[0.5, 1.0], [2.0, 4.0]]), ((0.5, 1.0), (2.0, 4.0))),
+        ([(1, 2), [3, 4]], ((1.0, 2.0), (3.0, 4.0))),
+    ],
+)
+def test_a_setting_is_kept_as_numbers_or_tuples(name: str, given: Any, kept: Any) -> None:
+    method = PCALM(**{"steps": 1, "step_size": 0.1, name: given})
+    assert getattr(method, name) == kept
+    assert hash(dataclasses.replace(method)) == hash(method)
+
+
 @BOTH
 def test_any_number_becomes_a_plain_one(kind: type[PC] | type[PCALM]) -> None:
     given: dict[str, Any] = {"steps": np.int64(8), "step_size": np.array([0.5, 0.25]), "penalty": torch.tensor(2)}
@@ -78,9 +95,13 @@ def test_primal_steps_in_all_fit_an_integer_of_64_bits() -> None:
         ({"step_size": -0.1}, "step_size must be positive and finite, got -0.1"),
         ({"step_size": float("nan")}, "step_size must be positive and finite, got nan"),
         ({"step_size": "0.1"}, "step_size must be a number, got '0.1'"),
-        ({"step_size": ()}, "step_size must be one number or one per replica, got an empty sequence"),
+        ({"step_size": ()}, "step_size must be a number, or one per hidden layer or replica, got an empty sequence"),
         ({"step_size": (0.1, 0.0)}, "step_size must be positive and finite, got 0.0"),
+        ({"step_size": [[0.1, 0.2], [0.1]]}, "one number per hidden layer in every replica, got rows of [2, 1]"),
+        ({"step_size": [[0.1, 0.2], 0.1]}, "one number per hidden layer in every replica, got rows of [2, 1]"),
+        ({"step_size": [[], []]}, "one number per hidden layer in every replica, got rows of [0, 0]"),
         ({"penalty": 0}, "penalty must be positive and finite, got 0"),
+        ({"penalty": (1.0, 0.0)}, "penalty must be positive and finite, got 0.0"),
         ({"penalty": float("inf")}, "penalty must be positive and finite, got inf"),
     ],
 )
@@ -94,6 +115,8 @@ def test_bad_settings(kind: type[PC] | type[PCALM], change: dict[str, Any], mess
     [
         ({"dual_step": -1}, "dual_step must be zero or positive and finite, got -1"),
         ({"anchor": -0.5}, "anchor must be zero or positive and finite, got -0.5"),
+        ({"dual_step": (1.0, -1.0)}, "dual_step must be zero or positive and finite, got -1.0"),
+        ({"anchor": [[0.0, float("nan")]]}, "anchor must be zero or positive and finite, got nan"),
         ({"anchor": None}, "anchor must be a number, got None"),
         ({"inner_steps": 0}, "inner_steps must be at least 1, got 0"),
         ({"credit": "during"}, "credit must be one of 'before', 'after', got 'during'"),

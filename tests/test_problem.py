@@ -156,7 +156,10 @@ ZERO = torch.zeros_like(STATE.multipliers)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"net": torch.nn.Linear(6, 2)}, "net must be a pcalm.ResidualMLP, got Linear"),
+        (
+            {"net": torch.nn.Linear(6, 2)},
+            "net must be a pcalm.ResidualMLP or pcalm.Blocks, got Linear; pcalm.Blocks.from_sequential(net)",
+        ),
         ({"method": "pcalm"}, "method must be an instance of BP, PC, PCALM, got 'pcalm'"),
         ({"method": PCALM}, "method must be an instance of BP, PC, PCALM, got <class 'pcalm.methods.PCALM'>"),
         ({"engine": "warp"}, "engine must be one of 'auto', 'reference'"),
@@ -197,10 +200,22 @@ ZERO = torch.zeros_like(STATE.multipliers)
             "initial multipliers must be zero for PC, which has none; use PCALM(..., dual_step=0)",
         ),
         ({"method": BP(), "initial": (STATE.activities, ZERO)}, "initial must be None for BP"),
-        ({"method": PC(1, (0.1, 0.2))}, "step_size has 2 values, but the network has no replicas"),
+        (
+            {"method": PC(1, (0.1, 0.2))},
+            "step_size has 2 values, but the network has 4 hidden layers and no replicas: give one number, or 4",
+        ),
+        (
+            {"method": PCALM(1, 0.1, anchor=((0.1, 0.2, 0.3, 0.4),))},
+            "anchor has [1, 4] values, but the network has 4 hidden layers and no replicas: give one number, or 4",
+        ),
         (
             {"net": R_NET, "x": R_X, "y": R_Y, "method": PC(1, (0.1, 0.2, 0.3))},
-            "step_size has 3 values, but the network has 2 replicas: give one number, or one per replica",
+            "step_size has 3 values, but the network has 2 replicas of 4 hidden layers: give one number, 2 (one per "
+            "replica), or [2, 4]",
+        ),
+        (
+            {"net": R_NET, "x": R_X, "y": R_Y, "method": PCALM(1, 0.1, dual_step=((1.0, 2.0, 3.0),) * 2)},
+            "dual_step has [2, 3] values, but the network has 2 replicas of 4 hidden layers",
         ),
         ({"net": R_NET, "x": R_X[:1], "y": R_Y}, "x must have shape [2, B, 6], got [1, 3, 6]"),
         ({"net": R_NET, "x": R_X, "y": R_Y, "initial": STATE}, "initial activities must be"),

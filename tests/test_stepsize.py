@@ -23,15 +23,22 @@ def dense_hessian(net: ResidualMLP, x: Tensor, rho: float) -> Tensor:
     """ρ AᵀA + JᵀJ of the whole batch, by autograd of constraints and output; samples are blocks on its diagonal."""
     z_ff = net.feedforward(x).detach()
 
+    a = constraint_jacobian(net, x)
+    j = torch.autograd.functional.jacobian(lambda z: net.readout(z[-1]), z_ff).reshape(-1, z_ff.numel())
+    return (rho * a.mT @ a + j.mT @ j).detach()
+
+
+def constraint_jacobian(net: ResidualMLP, x: Tensor) -> Tensor:
+    """A = ∂c/∂z of the whole batch at the feed-forward state, by autograd."""
+    z_ff = net.feedforward(x).detach()
+
     def constraints(z: Tensor) -> Tensor:
         s = net.scales[1]
         below = [net.scales[0] * x @ net.input_weight.mT]
         below += [z[i] + s * net.phi(z[i]) @ weight.mT for i, weight in enumerate(net.hidden_weight)]
         return z - torch.stack(below)
 
-    a = torch.autograd.functional.jacobian(constraints, z_ff).reshape(z_ff.numel(), z_ff.numel())
-    j = torch.autograd.functional.jacobian(lambda z: net.readout(z[-1]), z_ff).reshape(-1, z_ff.numel())
-    return (rho * a.mT @ a + j.mT @ j).detach()
+    return torch.autograd.functional.jacobian(constraints, z_ff).reshape(z_ff.numel(), z_ff.numel()).detach()
 
 
 @pytest.mark.parametrize("rho", [1.0, 0.3])
@@ -113,6 +120,35 @@ def test_margin_of_pc_has_no_dual_step() -> None:
     assert stability_margin(PC(1, 0.25, penalty=2.0), 3.0) == 4 - 0.25 * 3 * 4
 
 
-def test_margin_needs_one_step_size() -> None:
-    with pytest.raises(ValueError, match=re.escape("step_size must be a number, got (0.1, 0.2)")):
-        stability_margin(PC(1, (0.1, 0.2)), 4.0)
+def test_margin_of_settings_of_each_layer_is_that_of_the_steepest() -> None:
+    assert (
+        stability_margin(PCALM(1, (0.25, 0.5), (1.0, 0.25), (1.0, 0.5), anchor=(0.5, 0.0)), 3.0) == 4 - 3 * 0.75 - 0.25
+    )
+
+
+@pytest.mark.parametrize("sizes", [((0.1, 0.2),) * 2, ((0.1,),)])
+def test_margin_needs_one_network(sizes: tuple[tuple[float, ...], ...]) -> None:
+    with pytest.raises(ValueError, match="stability_margin needs the settings of one network"):
+        stability_margin(PC(1, sizes), 4.0)
+
+
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_step_size_in_a_gauge_is_that_of_the_matrix_in_u(activation: str, replicas: int | None) -> None:
+    net, x, _, _ = draw(activation, depth=4, width=3, replicas=replicas)
+    single, inputs = (net, x) if replicas is None else (net.replica(1), x[1])
+    w = torch.tensor([3.0, 0.5, 2.0], dtype=net.dtype)
+    scale = w.repeat_interleave(9)
+    # With W_L scaled as well, dense_hessian's loss term is that of the matrix in u, its constraints' are scaled here.
+    whole = dense_hessian(single, inputs, 0.7)
+    without_loss = ResidualMLP.from_weights([*single.weights[:-1], torch.zeros_like(single.weights[-1])], activation)
+    loss_term = (whole - dense_hessian(without_loss, inputs, 0.7)) / scale[:, None] / scale
+    a = constraint_jacobian(single, inputs) * scale[:, None] / scale
+    exact = 0.7 * a.mT @ a + loss_term
+    v = torch.randn(27, dtype=net.dtype, generator=torch.Generator("cpu").manual_seed(0))
+    for _ in range(POWER_ITERATIONS):
+        v = exact @ (v / v.norm())
+    rows = w.tolist() if replicas is None else [[1.0, 1.0, 1.0], w.tolist()]
+    found = largest_eigenvalue(net, x, 0.7, gauge=rows)
+    value = found if isinstance(found, float) else found[1]
+    # Rounding in u is scaled by the largest ratio of weights, twice.
+    assert value == pytest.approx(float(v.norm()), rel=36 * rounding(net, POWER_ITERATIONS))

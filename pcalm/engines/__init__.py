@@ -6,6 +6,7 @@ An engine is a module of this package with
     unavailable(device, dtype) -> str | None         why it cannot run there (the reason is shown to the user), or None
 
 `reference` is `pcalm.dynamics` as it stands. Every other engine is tested against it, and passes `pytest conformance`.
+For `Blocks`, `reference` and `torch` are modules of their own, `pcalm.blocks` as it stands and its twin.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
+from pcalm.blocks import Blocks
 from pcalm.checks import choice
 from pcalm.dynamics import Gradients, State
 from pcalm.methods import Method
@@ -25,29 +27,38 @@ from pcalm.network import ResidualMLP
 
 # name: module of this package
 MODULES = {"reference": "reference", "cpu": "sweep", "torch": "stacked", "triton": "sweep_triton"}
+# the same for a network of blocks; what is missing is written for one architecture
+BLOCKS = {"reference": "reference_blocks"}
 
 
 class Solution(NamedTuple):
-    """What an engine returns: the state after inference, and the weight gradients there."""
+    """What an engine returns: the state after inference, and the weight gradients there.
+
+    For `Blocks` the gradients are a `pcalm.blocks.ParameterGradients`, one per parameter.
+    """
 
     state: State
     gradients: Gradients
 
 
 class Engine(Protocol):
-    def solve(self, net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: State | None) -> Solution: ...
+    def solve(self, net: Any, method: Method, x: Tensor, y: Any, initial: State | None) -> Solution: ...
 
     def unavailable(self, device: torch.device, dtype: torch.dtype) -> str | None: ...
 
 
-def load(name: str) -> Engine:
+def load(name: str, modules: dict[str, str] = MODULES) -> Engine:
     """The engine of that name.
 
     Raises:
-        ValueError: no such engine.
+        ValueError: no such engine, or it is written for `ResidualMLP` alone.
     """
     choice("engine", name, ("auto", *MODULES))
-    return cast(Engine, importlib.import_module(f"pcalm.engines.{MODULES[name]}"))
+    if name not in modules:
+        raise ValueError(
+            f"engine {name!r} is written for ResidualMLP, and does not run other blocks; use engine='auto'"
+        )
+    return cast(Engine, importlib.import_module(f"pcalm.engines.{modules[name]}"))
 
 
 def reasons(device: torch.device, dtype: torch.dtype = torch.float32) -> dict[str, str | None]:
@@ -55,23 +66,28 @@ def reasons(device: torch.device, dtype: torch.dtype = torch.float32) -> dict[st
     return {name: load(name).unavailable(device, dtype) for name in MODULES}
 
 
-def choose(name: str, net: ResidualMLP) -> str:
+def choose(name: str, net: ResidualMLP | Blocks) -> str:
     """The engine's name if it works for the network; for "auto" that of the fastest that does.
 
     Raises:
         ValueError: no such engine, or it does not work for the network's device and dtype (with the reason).
     """
+    modules = _modules(net)
     if name == "auto":
-        name = _fastest(net)
-    reason = load(name).unavailable(net.device, net.dtype)
+        name = _fastest(net) if isinstance(net, ResidualMLP) else "reference"
+    reason = load(name, modules).unavailable(net.device, net.dtype)
     if reason is not None:
         raise ValueError(f"engine {name!r} does not work for {net.dtype} on {net.device}: {reason}; use engine='auto'")
     return name
 
 
-def resolve(name: str, net: ResidualMLP) -> Engine:
+def resolve(name: str, net: ResidualMLP | Blocks) -> Engine:
     """The engine that `choose` names."""
-    return load(choose(name, net))
+    return load(choose(name, net), _modules(net))
+
+
+def _modules(net: ResidualMLP | Blocks) -> dict[str, str]:
+    return MODULES if isinstance(net, ResidualMLP) else BLOCKS
 
 
 def _fastest(net: ResidualMLP) -> str:

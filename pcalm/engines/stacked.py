@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from torch import Tensor
 from pcalm import dynamics
 from pcalm.dynamics import Gradients, State
 from pcalm.engines import Solution, reference
-from pcalm.methods import BP, PC, PCALM, Method
+from pcalm.methods import BP, PC, PCALM, SETTINGS, Method, Setting, active
 from pcalm.network import ResidualMLP
 
 # Every graph keeps its buffers on the device, and training one network needs one or two of them.
@@ -51,33 +51,42 @@ def solve(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: State
 
 @torch.no_grad()
 def eager(
-    net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: State | None, eta: float | Tensor | None = None
+    net: ResidualMLP,
+    method: Method,
+    x: Tensor,
+    y: Tensor,
+    initial: State | None,
+    settings: Sequence[float | Tensor] | None = None,
 ) -> Solution:
-    """`solve`, one operation at a time; `eta`, as `dynamics.primal_step` gives it, replaces the method's step size."""
+    """`solve`, one operation at a time; `settings`, as `_settings` gives them, replace the method's."""
     if isinstance(method, BP):
         return reference.solve(net, method, x, y, initial)
-    sweep = _Sweep(net, method, x, y, initial, dynamics.primal_step(method, x) if eta is None else eta)
+    sweep = _Sweep(net, method, x, y, initial, settings or _settings(net, method))
     for step in range(1, method.steps + 1):
         for _ in range(method.inner_steps):
             sweep.primal_step()
         if step < method.steps or method.credit == "after":
             sweep.dual_step()
     state = State(sweep.unstack(sweep.z), sweep.unstack(sweep.lam))
-    credit = sweep.unstack(torch.add(sweep.lam, sweep.c, alpha=method.penalty))
+    credit = sweep.unstack(_plus(sweep.lam, sweep.c, sweep.rho))
     return Solution(state, dynamics.weight_gradients(net, credit, state.activities, x, y))
 
 
 @torch.no_grad()
 def replay(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: State | None) -> Solution:
-    """`eager` as a CUDA graph. The step size is data of the graph, so that another one needs no other graph."""
+    """`eager` as a CUDA graph.
+
+    The step size is data of the graph, as are settings of a layer's or replica's own: others need no other graph.
+    """
     inputs = [*net.parameters(), x, y, *(initial or ())]
-    form, step_sizes = method, 0
+    form, data = method, tuple[str, ...]()
     if not isinstance(method, BP):
-        eta = torch.as_tensor(method.step_size, dtype=x.dtype, device=x.device).view(-1)
-        form, step_sizes = dataclasses.replace(method, step_size=1.0), len(eta)
-        inputs.append(eta)
+        data = tuple(name for name in SETTINGS if name == "step_size" or isinstance(getattr(method, name), tuple))
+        placeholders: dict[str, Any] = dict.fromkeys(data, 1.0)
+        form = dataclasses.replace(method, **placeholders)
+        inputs += [_rows(net, getattr(method, name)) for name in data]
     shape = (net.depth, net.width, net.input_dim, net.output_dim, x.shape[-2])
-    kind = _Kind(form, step_sizes, initial is not None, *shape, net.activation, net.replicas, x.dtype, x.device)
+    kind = _Kind(form, data, initial is not None, *shape, net.activation, net.replicas, x.dtype, x.device)
     with _replaying:  # the buffers belong to one call at a time
         return _graph(kind).solve(inputs)
 
@@ -86,7 +95,7 @@ class _Kind(NamedTuple):
     """All that is fixed in a graph."""
 
     method: Method
-    step_sizes: int
+    data: tuple[str, ...]  # the settings that are not
     from_state: bool
     depth: int
     width: int
@@ -121,9 +130,10 @@ class _Graph:
         x, y = zeros(*lead, kind.batch, kind.input_dim), zeros(*lead, kind.batch, kind.output_dim)
         state = (*lead, kind.depth - 1, kind.batch, kind.width)
         initial = State(zeros(*state), zeros(*state)) if kind.from_state else None
-        eta = zeros(kind.step_sizes) if kind.step_sizes else None
-        self.inputs = [*net.parameters(), x, y, *(initial or ()), *(() if eta is None else (eta,))]
-        self.run = capture(lambda: eager(net, kind.method, x, y, initial, eta), kind.device)
+        rows = {name: zeros((kind.depth - 1) * (kind.replicas or 1), 1, 1) for name in kind.data}
+        self.inputs = [*net.parameters(), x, y, *(initial or ()), *rows.values()]
+        settings = [rows.get(name, getattr(kind.method, name, 0.0)) for name in SETTINGS]
+        self.run = capture(lambda: eager(net, kind.method, x, y, initial, settings), kind.device)
 
     def solve(self, inputs: list[Tensor]) -> Solution:
         for own, given in zip(self.inputs, inputs, strict=True):
@@ -152,6 +162,28 @@ def capture(function: Callable[[], Solution], device: torch.device) -> Callable[
     return run
 
 
+def _settings(net: ResidualMLP, method: PC | PCALM) -> list[float | Tensor]:
+    """η, ρ, α and κ, each a number or, where a layer or a replica has its own, rows [(L−1)·R, 1, 1]."""
+    values = [getattr(method, name) for name in SETTINGS]
+    return [_rows(net, value) if isinstance(value, tuple) else value for value in values]
+
+
+def _rows(net: ResidualMLP, value: Setting) -> Tensor:
+    lead = () if net.replicas is None else (net.replicas,)
+    shape = (*lead, net.depth - 1, 1, 1)
+    whole = torch.as_tensor(
+        dynamics.setting(value, net.input_weight.new_empty(shape)), dtype=net.dtype, device=net.device
+    )
+    return whole.expand(shape).movedim(-3, 0).reshape(-1, 1, 1)
+
+
+def _plus(a: Tensor, b: Tensor, factor: float | Tensor, out: Tensor | None = None) -> Tensor:
+    """a + factor · b, in one pass for numbers and for rows."""
+    if isinstance(factor, Tensor):
+        return torch.addcmul(a, b, factor[-len(a) :], out=out)
+    return torch.add(a, b, alpha=factor, out=out)
+
+
 class _Cone(NamedTuple):
     """Views of the rows that can have moved, of their neighbours, and of the weights between."""
 
@@ -177,15 +209,22 @@ class _Sweep:
     """The buffers of one call: between two steps z, λ, a = φ(z) and the residual c all belong to the same state."""
 
     def __init__(
-        self, net: ResidualMLP, method: PC | PCALM, x: Tensor, y: Tensor, initial: State | None, eta: float | Tensor
+        self,
+        net: ResidualMLP,
+        method: PC | PCALM,
+        x: Tensor,
+        y: Tensor,
+        initial: State | None,
+        settings: Sequence[float | Tensor],
     ) -> None:
-        self.method, self.activation, self.scales = method, net.activation, net.scales
+        self.eta, self.rho, self.alpha, self.kappa = settings
+        self.dual, self.anchored = active(method.dual_step), active(method.anchor)
+        self.activation, self.scales = net.activation, net.scales
         self.replicas, self.layers, self.width, self.batch = net.replicas, net.depth - 1, net.width, x.shape[-2]
         self.rows = self.replicas or 1
         self.w = self._layers_first(net.hidden_weight.detach())
         self.w_out = net.output_weight.detach().reshape(self.rows, -1, self.width)
         self.y = y.mT.reshape(self.rows, -1, self.batch)
-        self.eta = eta.view(1, -1, 1, 1) if isinstance(eta, Tensor) else eta
         z_ff = net.feedforward(x)
         self.z_ff = self._layers_first(z_ff.mT)
         self.z = self.z_ff.clone() if initial is None else self._layers_first(initial.activities.mT).clone()
@@ -235,8 +274,8 @@ class _Sweep:
         """z ← z + η g with g = −∂E/∂z, then φ(z) and the residual there."""
         if self.low > 0:
             self._grow_to(self.low - 1)
-        v, one, (_, s, s_out), anchor = self.cone, self.rows, self.scales, self.method.anchor
-        torch.add(v.lam, v.c, alpha=self.method.penalty, out=v.c)  # the credit q = ρ c + λ, in the place of c
+        v, (_, s, s_out) = self.cone, self.scales
+        _plus(v.lam, v.c, self.rho, out=v.c)  # the credit q = ρ c + λ, in the place of c
         torch.baddbmm(v.g_below, v.w_above, v.c_above, beta=0, alpha=s, out=v.g_below)
         torch.baddbmm(self.y, self.w_out, self.a_top, alpha=-s_out, out=self.error)
         torch.baddbmm(self.g_top, self.w_out.mT, self.error, beta=0, alpha=s_out, out=self.g_top)
@@ -246,13 +285,10 @@ class _Sweep:
             torch.ops.aten.tanh_backward.grad_input(v.g, v.a, grad_input=v.g)  # g ⊙ (1 − a²)
         v.g_below.add_(v.c_above)
         v.g.sub_(v.c)
-        if anchor > 0:
-            v.g.add_(v.z_ff, alpha=anchor).sub_(v.z, alpha=anchor)
-        if isinstance(self.eta, Tensor):
-            by_replica = (-1, one, self.width, self.batch)
-            v.z.view(by_replica).addcmul_(v.g.view(by_replica), self.eta)
-        else:
-            v.z.add_(v.g, alpha=self.eta)
+        if self.anchored:
+            _plus(v.g, v.z_ff, self.kappa, out=v.g)
+            _plus(v.g, v.z, -self.kappa, out=v.g)
+        _plus(v.z, v.g, self.eta, out=v.z)
         if self.activation == "relu":
             torch.clamp_min(v.z, 0, out=v.a)
         elif self.activation == "tanh":
@@ -269,5 +305,5 @@ class _Sweep:
 
     def dual_step(self) -> None:
         """λ ← λ + α c; below the cone c is zero."""
-        if self.method.dual_step > 0:
-            self.cone.lam.add_(self.cone.c, alpha=self.method.dual_step)
+        if self.dual:
+            _plus(self.cone.lam, self.cone.c, self.alpha, out=self.cone.lam)

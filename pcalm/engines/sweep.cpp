@@ -43,14 +43,20 @@ template <> struct Simd<double> {
 
 enum Activation : int64_t { LINEAR, TANH, RELU };
 
+// A setting of hidden layer index l in replica r: values[r per_replica + l per_layer], with 0 where they share one.
+struct Setting {
+    const double* values;
+    int64_t per_replica, per_layer;
+};
+
 // What Python hands over; the same fields in the same order as `Task` in sweep.py.
 struct Task {
     int64_t replicas, batch, depth, width, inputs, outputs;
     int64_t x_stride, y_stride;  // elements between replicas, 0 where they share the batch
     int64_t iterations;          // primal steps; 0 is backpropagation
-    int64_t inner_steps, dual_after, activation, threads;
-    double scale_in, scale, scale_out, penalty, dual_step, anchor;
-    const double* step_size;                     // [R]
+    int64_t inner_steps, dual, dual_after, anchored, activation, threads;
+    double scale_in, scale, scale_out;
+    Setting step_size, penalty, dual_step, anchor;
     const void *x, *y, *w_in, *w, *w_out;        // [R or 1][B][D], [R or 1][B][C], [R][N][D], [R][L-2][N][N], [R][C][N]
     const void *start_z, *start_lam;             // null, or the initial state [R][L-1][B][N]
     void *z, *lam;                               // out: [R][L-1][tiles · TILE][N], in between [R][L-1][tiles][N][TILE]
@@ -171,7 +177,7 @@ template <class T> struct Sweep {
     const int64_t N = p.width, D = p.inputs, C = p.outputs, hidden = p.depth - 1;
     const int64_t tiles = (p.batch + TILE - 1) / TILE, block = N * TILE, layer = tiles * block;
     const int64_t padded = (N + TILE - 1) / TILE * TILE;  // N for arrays whose rows are read in whole tiles
-    const T s_in = p.scale_in, s = p.scale, s_out = p.scale_out, rho = p.penalty, alpha = p.dual_step, kappa = p.anchor;
+    const T s_in = p.scale_in, s = p.scale, s_out = p.scale_out;
     // From the feed-forward start only the top t layers can move in t iterations: below, c = 0 and λ = 0.
     int64_t unmoved(int64_t t) const { return p.start_z ? 0 : std::max<int64_t>(0, hidden - t); }
     T* q_in = nullptr;  // q_1 at the end, [R][tiles][N][TILE]
@@ -183,6 +189,9 @@ template <class T> struct Sweep {
     // The matrix from hidden layer index l to l + 1.
     const T* w(int64_t r, int64_t l) const { return (const T*)p.w + (r * (hidden - 1) + l) * N * N; }
     const T* w_out(int64_t r) const { return (const T*)p.w_out + r * C * N; }
+    static T at(const Setting& setting, int64_t r, int64_t l) {
+        return setting.values[r * setting.per_replica + l * setting.per_layer];
+    }
     int64_t samples(int64_t tile) const { return std::min(TILE, p.batch - tile * TILE); }
 
     // pred_1 = s_1 x W_1ᵀ
@@ -207,7 +216,6 @@ template <class T> struct Sweep {
 
     // All iterations of one tile.
     template <Activation A> void infer(int64_t r, int64_t tile, T* scratch) const {
-        const T eta = p.step_size[r];
         T *f = scratch, *q = f + block, *above = q + block, *pred = f + std::max(3 * block, PANEL * TILE);
         T *y = pred + block, *e = y + C * TILE;
         T *z_ff = e + C * TILE, *panel = f;
@@ -223,7 +231,7 @@ template <class T> struct Sweep {
             });
         }
         for (int64_t l = 0; l < hidden; l++) {
-            if (kappa != 0) std::memcpy(z_ff + l * block, z(r, l, tile), block * sizeof(T));
+            if (p.anchored) std::memcpy(z_ff + l * block, z(r, l, tile), block * sizeof(T));
             std::memset(lam(r, l, tile), 0, block * sizeof(T));
             if (p.start_z) {
                 const int64_t start = ((r * hidden + l) * p.batch + tile * TILE) * N;
@@ -233,52 +241,59 @@ template <class T> struct Sweep {
         }
         for (int64_t t = 0; t < p.iterations; t++) {
             // The dual step of the previous iteration: the residuals after its primal step are those before this one.
-            const bool dual = alpha != 0 && t > 0 && t % p.inner_steps == 0;
+            const bool dual = p.dual && t > 0 && t % p.inner_steps == 0;
             const int64_t lowest = unmoved(t + 1);
-            if (lowest == 0) credit(z(r, 0, tile), pred, lam(r, 0, tile), dual, q);
+            if (lowest == 0) credit(r, tile, pred, dual, q);
             else std::memset(q, 0, block * sizeof(T));
             for (int64_t l = lowest; l + 1 < hidden; l++) {
                 T *zl = z(r, l, tile);
+                const T eta = at(p.step_size, r, l), kappa = at(p.anchor, r, l);
                 activate<A>(zl, f, N);
                 residual(r, l, tile, f, dual, above);
                 product<true>(N, N, w(r, l), N, above, TILE, [&](int64_t i, int64_t v, Vector sum) {
                     const int64_t o = i * TILE + v;
                     Vector old = load(zl + o), g = load(q + o) - load(above + o) - times_dphi<A>(s * sum, load(f + o));
-                    if (kappa != 0) g += kappa * (old - load(z_ff + l * block + o));
+                    if (p.anchored) g += kappa * (old - load(z_ff + l * block + o));
                     store(zl + o, old - eta * g);
                 });
                 std::swap(q, above);
             }
             T* top = z(r, hidden - 1, tile);
+            const T eta = at(p.step_size, r, hidden - 1), kappa = at(p.anchor, r, hidden - 1);
             activate<A>(top, f, N);
             error(r, f, y, e);
             product<true>(N, C, w_out(r), N, e, TILE, [&](int64_t i, int64_t v, Vector sum) {
                 const int64_t o = i * TILE + v;
                 Vector old = load(top + o), g = load(q + o) + times_dphi<A>(s_out * sum, load(f + o));
-                if (kappa != 0) g += kappa * (old - load(z_ff + (hidden - 1) * block + o));
+                if (p.anchored) g += kappa * (old - load(z_ff + (hidden - 1) * block + o));
                 store(top + o, old - eta * g);
             });
         }
         if (p.iterations == 0) adjoint<A>(r, tile, y, f, e);
-        credit(z(r, 0, tile), pred, lam(r, 0, tile), p.dual_after, q_in + (r * tiles + tile) * block);
+        credit(r, tile, pred, p.dual_after, q_in + (r * tiles + tile) * block);
     }
 
-    // c = z − pred;  λ ← λ + α c if the dual step is due;  q = ρ c + λ
-    INLINE void credit(const T* z, const T* pred, T* lam, bool dual, T* q) const {
-        for (int64_t o = 0; o < block; o += LANES) store(q + o, credit(load(z + o) - load(pred + o), lam + o, dual));
-    }
-    INLINE Vector credit(Vector c, T* lam, bool dual) const {
+    // λ ← λ + α c if the dual step is due;  q = ρ c + λ
+    static INLINE Vector credit(Vector c, T* lam, bool dual, T rho, T alpha) {
         Vector multiplier = load(lam);
         if (dual) store(lam, multiplier += alpha * c);
         return rho * c + multiplier;
     }
+    // q_1, from c_1 = z_1 − pred_1
+    INLINE void credit(int64_t r, int64_t tile, const T* pred, bool dual, T* q) const {
+        const T *here = z(r, 0, tile), rho = at(p.penalty, r, 0), alpha = at(p.dual_step, r, 0);
+        T* multipliers = lam(r, 0, tile);
+        for (int64_t o = 0; o < block; o += LANES)
+            store(q + o, credit(load(here + o) - load(pred + o), multipliers + o, dual, rho, alpha));
+    }
     // q_{l+1} of the layer above l, from f = φ(z_l)
     INLINE void residual(int64_t r, int64_t l, int64_t tile, const T* f, bool dual, T* q) const {
         const T *below = z(r, l, tile), *here = z(r, l + 1, tile);
+        const T rho = at(p.penalty, r, l + 1), alpha = at(p.dual_step, r, l + 1);
         T* multipliers = lam(r, l + 1, tile);
         product<false>(N, N, w(r, l), N, f, TILE, [&](int64_t i, int64_t v, Vector sum) {
             const int64_t o = i * TILE + v;
-            store(q + o, credit(load(here + o) - load(below + o) - s * sum, multipliers + o, dual));
+            store(q + o, credit(load(here + o) - load(below + o) - s * sum, multipliers + o, dual, rho, alpha));
         });
     }
 
@@ -362,7 +377,7 @@ template <class T> struct Sweep {
     template <Activation A> bool run() {
         const int64_t pieces = hidden + (D + PANEL - 1) / PANEL;
         const int64_t inference =
-            std::max(3 * block, PANEL * TILE) + block + 2 * C * TILE + (kappa != 0 ? hidden * block : 0);
+            std::max(3 * block, PANEL * TILE) + block + 2 * C * TILE + (p.anchored ? hidden * block : 0);
         const int64_t gradients = std::max(block, PANEL * TILE) + TILE * padded + (std::max(N, C) + C) * TILE;
         const int64_t size = std::max({inference, gradients, layer});
         T* memory = (T*)std::aligned_alloc(64, ((p.threads * size + p.replicas * layer) * sizeof(T) + 63) / 64 * 64);

@@ -19,7 +19,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -28,11 +28,28 @@ from torch import Tensor
 from pcalm.dynamics import Gradients, State
 from pcalm.engines import Solution
 from pcalm.engines.cache import cache_dir
-from pcalm.methods import BP, Method
+from pcalm.methods import BP, SETTINGS, Method, Setting, active
 from pcalm.network import DTYPES, ResidualMLP
 
 SOURCE = Path(__file__).with_name("sweep.cpp")
 ACTIVATIONS = ("linear", "tanh", "relu")  # in the order of sweep.cpp's enum
+
+
+class _Setting(ctypes.Structure):
+    """`Setting` of sweep.cpp."""
+
+    _fields_ = [
+        ("values", ctypes.POINTER(ctypes.c_double)),
+        *((name, ctypes.c_int64) for name in ("per_replica", "per_layer")),
+    ]
+
+    @classmethod
+    def of(cls, value: Setting, replicas: int | None) -> _Setting:
+        rows = value if isinstance(value, tuple) else (value,)
+        numbers = [number for row in rows for number in (row if isinstance(row, tuple) else (row,))]
+        per_replica = len(numbers) // replicas if replicas and len(numbers) > 1 else 0
+        per_layer = int(len(numbers) > (replicas or 1))
+        return cls((ctypes.c_double * len(numbers))(*numbers), per_replica, per_layer)
 
 
 class Task(ctypes.Structure):
@@ -40,10 +57,10 @@ class Task(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("replicas", "batch", "depth", "width", "inputs", "outputs")),
-        *((name, ctypes.c_int64) for name in ("x_stride", "y_stride", "iterations", "inner_steps", "dual_after")),
-        *((name, ctypes.c_int64) for name in ("activation", "threads")),
-        *((name, ctypes.c_double) for name in ("scale_in", "scale", "scale_out", "penalty", "dual_step", "anchor")),
-        ("step_size", ctypes.POINTER(ctypes.c_double)),
+        *((name, ctypes.c_int64) for name in ("x_stride", "y_stride", "iterations", "inner_steps")),
+        *((name, ctypes.c_int64) for name in ("dual", "dual_after", "anchored", "activation", "threads")),
+        *((name, ctypes.c_double) for name in ("scale_in", "scale", "scale_out")),
+        *((name, _Setting) for name in SETTINGS),
         *((name, ctypes.c_void_p) for name in ("x", "y", "w_in", "w", "w_out", "start_z", "start_lam")),
         *((name, ctypes.c_void_p) for name in ("z", "lam", "g_in", "g", "g_out")),
     ]
@@ -72,21 +89,20 @@ def solve(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: State
     activities, multipliers = (x.new_empty(*x.shape[:-2], depth - 1, padded, width) for _ in range(2))
     gradients = Gradients(*(torch.empty_like(weight) for weight in weights))
     if isinstance(method, BP):
-        settings, sizes = (0, 1, 0), (0.0,) * replicas
-        numbers = (0.0, 0.0, 0.0)  # q = λ
+        flags = (0, 1, 0, 0, 0)
+        values: Iterable[Setting] = (0.0,) * len(SETTINGS)  # q = λ
     else:
-        settings = (
-            method.steps * method.inner_steps,
-            method.inner_steps,
-            int(method.credit == "after" and method.dual_step > 0),
+        dual = active(method.dual_step)
+        flags = (
+            *(method.steps * method.inner_steps, method.inner_steps),
+            *(int(dual), int(dual and method.credit == "after"), int(active(method.anchor))),
         )
-        numbers = (method.penalty, method.dual_step, method.anchor)
-        sizes = method.step_size if isinstance(method.step_size, tuple) else (method.step_size,) * replicas
+        values = (getattr(method, name) for name in SETTINGS)
     tensors = (x, y, *weights, *start, activities, multipliers, *gradients)
     task = Task(
         *(replicas, batch, depth, width, inputs, outputs, x_stride, y_stride),
-        *(*settings, ACTIVATIONS.index(net.activation), torch.get_num_threads(), *net.scales, *numbers),
-        (ctypes.c_double * replicas)(*sizes),
+        *(*flags, ACTIVATIONS.index(net.activation), torch.get_num_threads(), *net.scales),
+        *(_Setting.of(value, net.replicas) for value in values),
         *(None if tensor is None else tensor.data_ptr() for tensor in tensors),
     )
     if getattr(native, f"sweep_{name}")(ctypes.byref(task)):

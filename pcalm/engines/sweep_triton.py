@@ -26,7 +26,7 @@ from pcalm import dynamics
 from pcalm.checks import require
 from pcalm.dynamics import State
 from pcalm.engines import Solution, reference
-from pcalm.methods import BP, PC, PCALM, Method
+from pcalm.methods import BP, PC, PCALM, SETTINGS, Method, active
 from pcalm.network import ResidualMLP
 
 BLOCK = 16  # samples of a tile, and the least that a matrix product takes in any direction
@@ -65,20 +65,24 @@ def solve(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: State
     z_ff = net.feedforward(x)
     start = State(z_ff, torch.zeros_like(z_ff)) if initial is None else initial
     z, lam = (part.clone(memory_format=torch.contiguous_format) for part in start)
-    fixed = (method.penalty, method.dual_step, method.anchor, *net.scales[1:])
-    sizes = method.step_size if isinstance(method.step_size, tuple) else (method.step_size,) * (net.replicas or 1)
-    numbers = torch.tensor([(size, *fixed) for size in sizes], dtype=x.dtype, device=x.device)
-    batch = x.shape[-2]
+    batch, replicas, layers = x.shape[-2], net.replicas or 1, net.depth - 1
+    values = [dynamics.setting(value, z) for value in (getattr(method, name) for name in SETTINGS)]
+    # One row of η, ρ, α, κ for each replica and layer, and after a replica's rows its s and s_out.
+    rows = [torch.as_tensor(value, dtype=x.dtype, device=x.device).expand(replicas, layers, 1, 1) for value in values]
+    numbers = torch.cat(
+        [torch.stack(rows, dim=2).view(replicas, -1), x.new_tensor(net.scales[1:]).expand(replicas, 2)], 1
+    )
     with torch.cuda.device_of(z):
-        sweep[(-(-batch // BLOCK), len(sizes))](
+        sweep[(-(-batch // BLOCK), replicas)](
             *(z, lam, z_ff, net.hidden_weight.contiguous(), net.output_weight.contiguous(), y.contiguous(), numbers),
-            *(batch, net.depth - 1, method.steps * method.inner_steps, method.inner_steps, net.width, net.output_dim),
+            *(batch, layers, method.steps * method.inner_steps, method.inner_steps, net.width, net.output_dim),
             **constants(net, method, from_state=initial is not None),
         )
     c = dynamics.residuals(net, z, z_ff[..., :1, :, :])
+    _, rho, alpha, _ = values
     if method.credit == "after":
-        lam.add_(c, alpha=method.dual_step)
-    credit = lam.add(c, alpha=method.penalty)
+        lam.add_(alpha * c)
+    credit = lam + rho * c
     return Solution(State(z, lam), dynamics.weight_gradients(net, credit, z, x, y))
 
 
@@ -90,7 +94,8 @@ def constants(net: ResidualMLP, method: PC | PCALM, *, from_state: bool) -> dict
         "BLOCK_N": block_n,
         "BLOCK_C": _block(net.output_dim),
         "ACTIVATION": net.activation,
-        "ANCHOR": method.anchor > 0,
+        "ANCHOR": active(method.anchor),
+        "PER_LAYER": any(isinstance(getattr(method, name), tuple) for name in SETTINGS),
         "CONE": not from_state,
         "PRECISION": _precision(net),
         "num_warps": 4 if small else 8,

@@ -46,6 +46,12 @@ def times_dphi(g, a, ACTIVATION: tl.constexpr):
     return g
 
 
+@triton.jit
+def settings(at):
+    """η, ρ, α, κ of a layer."""
+    return tl.load(at), tl.load(at + 1), tl.load(at + 2), tl.load(at + 3)
+
+
 @triton.jit(do_not_specialize=["batch", "layers", "iterations", "inner_steps"])
 def sweep(
     z_ptr,  # [R, layers, batch, width]: the states at the start; every step changes them
@@ -54,7 +60,7 @@ def sweep(
     w_ptr,  # [R, layers − 1, width, width]
     w_out_ptr,  # [R, classes, width]
     y_ptr,  # [R, batch, classes]
-    numbers_ptr,  # [R, 6]: η, ρ, α, κ, s, s_out, as data so that they keep their precision
+    numbers_ptr,  # [R, 4 · layers + 2]: η, ρ, α, κ of every layer, s, s_out; as data so that they keep their precision
     batch,
     layers,
     iterations,  # primal steps in all
@@ -66,6 +72,7 @@ def sweep(
     BLOCK_C: tl.constexpr,
     ACTIVATION: tl.constexpr,
     ANCHOR: tl.constexpr,
+    PER_LAYER: tl.constexpr,  # settings are loaded for every layer, not once
     CONE: tl.constexpr,  # start from the feed-forward state: only the top t layers can have moved after t steps
     PRECISION: tl.constexpr,
 ):
@@ -76,9 +83,9 @@ def sweep(
     w_ptr += replica * (layers - 1) * width * width
     w_out_ptr += replica * classes * width
     y_ptr += replica * batch * classes
-    numbers_ptr += replica * 6
-    eta, rho, alpha = tl.load(numbers_ptr), tl.load(numbers_ptr + 1), tl.load(numbers_ptr + 2)
-    kappa, s, s_out = tl.load(numbers_ptr + 3), tl.load(numbers_ptr + 4), tl.load(numbers_ptr + 5)
+    numbers_ptr += replica * (4 * layers + 2)
+    eta, rho, alpha, kappa = settings(numbers_ptr)
+    s, s_out = tl.load(numbers_ptr + 4 * layers), tl.load(numbers_ptr + 4 * layers + 1)
 
     sample = tile * BLOCK_B + tl.arange(0, BLOCK_B)
     unit, output = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_C)
@@ -96,12 +103,14 @@ def sweep(
     for step in range(1, index(iterations) + 1):
         low = tl.maximum(layers - step, 0) if CONE else step * 0
         # This sweep's residuals are those behind the last step: its dual step, where one is due, is taken here.
-        due = tl.where((step > 1) & ((step - 1) % inner_steps == 0), alpha, alpha * 0)
+        due = (step > 1) & ((step - 1) % inner_steps == 0)
+        if PER_LAYER:
+            eta, rho, alpha, kappa = settings(numbers_ptr + 4 * low)
         here = tl.cast(low, tl.int64) * one_layer + state
         z = tl.load(z_ptr + here, mask=inside, other=0.0)
         # pred_1 is the first layer's feed-forward state; at another layer nothing has moved, and the residual is zero.
         c = tl.where(low == 0, z - tl.load(z_ff_ptr + state, mask=inside, other=0.0), 0.0)
-        lam = tl.load(lam_ptr + here, mask=inside, other=0.0) + due * c
+        lam = tl.load(lam_ptr + here, mask=inside, other=0.0) + tl.where(due, alpha, alpha * 0) * c
         tl.store(lam_ptr + here, lam, mask=inside)
         q = rho * c + lam
         for layer in range(index(low), index(layers - 1)):
@@ -109,15 +118,18 @@ def sweep(
             above = here + one_layer
             w = tl.load(w_ptr + tl.cast(layer, tl.int64) * width * width + matrix, mask=square, other=0.0)
             z_above = tl.load(z_ptr + above, mask=inside, other=0.0)
+            eta_here, kappa_here = eta, kappa
+            if PER_LAYER:
+                eta, rho, alpha, kappa = settings(numbers_ptr + 4 * (layer + 1))
             a = phi(z, ACTIVATION)
             c = z_above - z - s * tl.dot(a, tl.trans(w), input_precision=PRECISION)
-            lam = tl.load(lam_ptr + above, mask=inside, other=0.0) + due * c
+            lam = tl.load(lam_ptr + above, mask=inside, other=0.0) + tl.where(due, alpha, alpha * 0) * c
             tl.store(lam_ptr + above, lam, mask=inside)
             q_above = rho * c + lam
             g = q_above - q + s * times_dphi(tl.dot(q_above, w, input_precision=PRECISION), a, ACTIVATION)
             if ANCHOR:
-                g += kappa * (tl.load(z_ff_ptr + here, mask=inside, other=0.0) - z)
-            tl.store(z_ptr + here, z + eta * g, mask=inside)
+                g += kappa_here * (tl.load(z_ff_ptr + here, mask=inside, other=0.0) - z)
+            tl.store(z_ptr + here, z + eta_here * g, mask=inside)
             z, q = z_above, q_above
         here = tl.cast(layers - 1, tl.int64) * one_layer + state
         a = phi(z, ACTIVATION)

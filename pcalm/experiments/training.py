@@ -261,7 +261,7 @@ class Training:
         margins = self._margins(sizes, eigenvalues)
         for config, size, margin, value in zip(self.configs, sizes, margins, eigenvalues, strict=True):
             method = inference(config, size)
-            largest = 4 / (value * (2 * method.penalty + method.dual_step) + 2 * method.anchor)
+            largest = 4 * size / (4 - margin)  # 4 − margin is proportional to η
             require(
                 margin >= 0,
                 f"step_size {size:.4g} is unstable: the margin 4 − ησ²(2ρ + α) − 2ηκ is {margin:.4g} with "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -40,3 +42,28 @@ def problem(
 
 def without_multipliers(initial: State | None, method: Method) -> State | None:
     return State(initial[0], torch.zeros_like(initial[1])) if initial and isinstance(method, PC) else initial
+
+
+# Forms of settings that are not one number, and the seeds of networks for them (R = L−1 of the networks of depth 4).
+FORMS = ("layers", "replicas", "replicas and layers")
+SEEDS: dict[str, int | list[int]] = {"layers": 0, "replicas": [0, 1, 2], "replicas and layers": [0, 1, 2]}
+
+
+def layered(net: ResidualMLP, form: str, seed: int = 0) -> list[Method]:
+    """Methods with every setting different in every layer or replica, and with one of each kind beside numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    layers, replicas = net.depth - 1, net.replicas or 1
+    shape = {"layers": (layers,), "replicas": (replicas,), "replicas and layers": (replicas, layers)}[form]
+
+    def between(low: float, high: float) -> Any:
+        return (low + (high - low) * torch.rand(shape, generator=generator)).tolist()
+
+    eta, rho, alpha, kappa = between(0.1, 0.2), between(0.3, 1), between(0.3, 1.5), between(0.1, 0.6)
+    return [
+        PCALM(9, eta, rho, alpha, anchor=kappa),
+        PCALM(4, eta, rho, alpha, 2, "after", kappa),
+        PCALM(9, 0.15, rho),
+        PCALM(9, 0.15, 1, alpha, credit="after"),
+        PCALM(9, 0.15, anchor=kappa),
+        PC(9, eta, rho),
+    ]

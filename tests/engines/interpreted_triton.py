@@ -18,7 +18,12 @@ from pcalm.engines import sweep_triton
 from pcalm.engines.sweep_triton_kernel import tanh
 from pcalm.methods import BP, PC, PCALM, Method
 from pcalm.network import ResidualMLP
-from tests.engines.engine_cases import problem, without_multipliers
+from tests.engines.engine_cases import layered, problem, without_multipliers
+
+
+def _layered(shape: tuple[int, int, int, int], seed: int | list[int], form: str, which: int) -> Method:
+    return layered(ResidualMLP(*shape, seed=seed), form)[which]
+
 
 # name: (network: depth, width, input_dim, output_dim), batch, method, seeds, from a state of one's own)
 CASES: dict[str, tuple[tuple[int, int, int, int], int, Method, int | list[int], bool]] = {
@@ -33,6 +38,12 @@ CASES: dict[str, tuple[tuple[int, int, int, int], int, Method, int | list[int], 
     "own start": ((5, 7, 6, 3), 3, PCALM(4, 0.1, anchor=0.3), 0, True),
     "own start, pc, replicas": ((4, 7, 6, 3), 3, PC(4, 0.2), [0, 1], True),
     "bp": ((4, 7, 6, 3), 3, BP(), 0, False),
+    "layers of their own": ((4, 7, 6, 3), 3, _layered((4, 7, 6, 3), 0, "layers", 0), 0, False),
+    "layers of their own, inner steps": ((4, 7, 6, 3), 3, _layered((4, 7, 6, 3), 0, "layers", 1), 0, True),
+    "replicas and layers of their own": (
+        *((4, 7, 6, 3), 3, _layered((4, 7, 6, 3), [0, 1], "replicas and layers", 0)),
+        *([0, 1], False),
+    ),
 }
 
 

@@ -22,7 +22,7 @@ from pcalm.engines import Solution, reference, sweep
 from pcalm.methods import BP, PCALM, Method
 from pcalm.network import ACTIVATIONS, DTYPES, ResidualMLP
 from tests.conftest import assert_near, rounding
-from tests.engines.engine_cases import METHODS, problem, without_multipliers
+from tests.engines.engine_cases import FORMS, METHODS, SEEDS, layered, problem, without_multipliers
 
 # With a compiler a build that fails is a failed test; without one the engine is said to be unavailable, tested below.
 needs_compiler = pytest.mark.skipif(
@@ -89,6 +89,17 @@ def test_agrees_with_the_reference(method: Method, activation: str, dtype: torch
                 assert_agrees(net, method, *off_the_kink(net, method, batch, start))
             else:
                 assert_agrees(net, method, *problem(net, batch, start=start))
+
+
+@needs_compiler
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("form", FORMS)
+def test_settings_of_a_layers_own(form: str, activation: str) -> None:
+    for depth in (4, 8):
+        net = ResidualMLP(depth, 7, 6, 3, activation, seed=SEEDS[form], dtype=torch.float64)
+        for start in (False, True):
+            for method in layered(net, form):
+                assert_agrees(net, method, *problem(net, 9, start=start))
 
 
 # Rows of a product go 8 or 6 at a time, then 4, 2, 1; a tile has 4 to 32 samples; inputs go 64 at a time.

@@ -15,7 +15,7 @@ from pcalm.dynamics import State
 from pcalm.engines import Solution, _say_once, resolve, stacked, sweep
 from pcalm.methods import BP, PC, PCALM, Method
 from pcalm.network import ACTIVATIONS, ResidualMLP
-from tests.engines.engine_cases import METHODS, problem, without_multipliers
+from tests.engines.engine_cases import FORMS, METHODS, SEEDS, layered, problem, without_multipliers
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
@@ -31,6 +31,17 @@ def test_agrees_with_the_reference(method: Method, activation: str, dtype: torch
             for start in (False, True) if method.name != "bp" else (False,):
                 x, y, initial = problem(net, start=start)
                 assert disagreement(stacked, net, method, x, y, without_multipliers(initial, method)) <= 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("form", FORMS)
+def test_settings_of_a_layers_own(form: str, activation: str, device: str) -> None:
+    net = ResidualMLP(8, 7, 6, 4, activation, seed=SEEDS[form], dtype=torch.float64, device=device)
+    for start in (False, True):
+        x, y, initial = problem(net, start=start)
+        for method in layered(net, form):
+            assert disagreement(stacked, net, method, x, y, without_multipliers(initial, method)) <= 1
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -95,14 +106,14 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
 
 @pytest.mark.parametrize("seed", [0, [0, 1]])
 @pytest.mark.parametrize("start", [False, True])
-@pytest.mark.parametrize("name", ["anchored", "pcalm, inner steps"])
+@pytest.mark.parametrize("name", ["anchored", "pcalm, inner steps", "layers of their own"])
 def test_a_graph_serves_new_weights_inputs_and_step_sizes(
     recorded: list[torch.device], name: str, start: bool, seed: int | list[int]
 ) -> None:
     solutions, expected = [], []
     for run, size in enumerate((0.1, 0.25)):
         net = ResidualMLP(6, 5, 4, 3, seed=run if seed == 0 else [run, run + 7], dtype=torch.float64)
-        method = METHODS[name]
+        method = METHODS.get(name) or layered(net, "layers" if seed == 0 else "replicas and layers", run)[0]
         assert isinstance(method, PCALM)
         changed = dataclasses.replace(method, step_size=size)
         x, y, initial = problem(net, seed=run, start=start)
@@ -128,7 +139,7 @@ def test_every_other_kind_of_problem_gets_a_graph_and_the_cache_is_bounded(recor
         (other, PCALM(2, 0.1), x, y, None),
         (net.double(), PCALM(2, 0.1), x.double(), y.double(), None),
         (pair, PCALM(2, 0.1), x.expand(2, -1, -1), y.expand(2, -1, -1), None),
-        (pair, PCALM(2, (0.1, 0.2)), x.expand(2, -1, -1), y.expand(2, -1, -1), None),
+        (pair, PCALM(2, 0.1, (0.1, 0.2)), x.expand(2, -1, -1), y.expand(2, -1, -1), None),
     ]
     for number, call in enumerate(calls, 1):
         stacked.replay(*call)
