@@ -50,7 +50,7 @@ import logging
 import math
 import os
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -58,7 +58,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pcalm
-from pcalm.checks import require
+from pcalm.checks import LARGEST, require
+from pcalm.experiments.schema import (
+    Check,
+    anything,
+    fields,
+    integer,
+    line,
+    listing,
+    mapping,
+    matching,
+    nullable,
+    number,
+    text,
+)
 from pcalm.experiments.storage import digest, read_json, replacing, sealed, unsealed
 
 if TYPE_CHECKING:
@@ -119,6 +132,36 @@ COLUMNS = {
     "machine": ("machine", "device", "str"),
     "threads": ("machine", "threads", "Int64"),
 }
+
+# What has no value for some runs, or was not written by every version: all other text must be there.
+MAY_LACK = ("divergence", "finished", "commit", *VERSIONS, "platform", "machine")
+RANGES: dict[str, Check] = {
+    "key": matching("[0-9a-f]{32}", "32 hexadecimal digits"),
+    **{name: integer(1) for name in ("depth", "width", "steps", "inner_steps", "batch_size", "log_every", "replicas")},
+    "seed": integer(-LARGEST - 1),
+    "test_accuracy": number(0, 1),
+    **{name: number(0) for name in ("step_size", "budget", "seconds", "gradient_norm_ratio")},
+}
+OF_DTYPE: dict[str, Check] = {"int64": integer(), "Int64": integer(), "float64": number(), "str": text}
+
+
+def _check_of(column: str) -> Check:
+    dtype = COLUMNS[column][2]
+    check = RANGES.get(column, OF_DTYPE[dtype] if dtype != "str" or column in MAY_LACK else line)
+    return check if dtype == "int64" or (dtype == "str" and column not in MAY_LACK) else nullable(check)
+
+
+# A value of each column, and so also what the parts of a record must hold.
+CHECKS = {column: _check_of(column) for column in COLUMNS}
+
+PART = mapping(anything)
+HEAD = fields(
+    {"key": line, "setting": line, "config": PART, "summary": PART, "replicas": integer(1), "versions": PART,
+     "machine": PART, "commit": nullable(text), "finished": text, "implementation": line}
+)  # fmt: skip
+SETTINGS = {field for part, field, _ in COLUMNS.values() if part == "config"}
+CURVE = mapping(listing(nullable(number())))
+NEEDED = {"step", "loss", "accuracy"}  # of a learning curve
 
 log = logging.getLogger("pcalm")
 
@@ -232,16 +275,20 @@ def sound(directory: str | Path, key: str) -> bool:
     return True
 
 
-def load_table(source: str | Path) -> pandas.DataFrame:
-    """One row per run, in the order of their keys; the columns are those at the top of this module.
+def warn(path: Path, reason: str) -> None:
+    """What happens to a damaged record: it is left out, with a warning in the log."""
+    log.warning("%s is damaged (%s) and left out; the grid computes its run again", path, reason)
 
-    Damaged records are left out, each with a warning in the log.
+
+def load_table(source: str | Path, damaged: Callable[[Path, str], None] = warn) -> pandas.DataFrame:
+    """One row per run, in the order of their keys; the columns are those at the top of this module.
 
     Args:
         source: a directory of records, or a .parquet or .csv file that `export` wrote.
+        damaged: is called with the path of each damaged record, which is left out, and the reason.
 
     Raises:
-        ValueError: no such directory or file, or one of another kind.
+        ValueError: no such directory or file, one of another kind, or a file whose values are no runs'.
         ImportError: pandas is not installed.
     """
     pandas = _pandas()
@@ -249,13 +296,11 @@ def load_table(source: str | Path) -> pandas.DataFrame:
     dtypes = {name: dtype for name, (_, _, dtype) in COLUMNS.items()}
     if path.is_file():
         require(path.suffix in (".parquet", ".csv"), f"source must be a directory, .parquet or .csv, got {str(path)!r}")
-        if path.suffix == ".csv":
-            return pandas.read_csv(path, dtype=dtypes)
-        return pandas.read_parquet(path).astype(dtypes)
+        return _exported(path, dtypes)
     require(path.is_dir(), f"source must be an existing directory of records, got {str(path)!r}")
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     places = [(columns[name].append, part, field) for name, (part, field, _) in COLUMNS.items()]
-    for _, head, _ in _read_all(path):
+    for _, head, _ in _read_all(path, damaged):
         config, summary = head["config"], head["summary"]
         steps, seconds = config.get("steps"), summary.get("seconds")
         head["budget"] = None if steps is None else steps / config["depth"]
@@ -266,23 +311,64 @@ def load_table(source: str | Path) -> pandas.DataFrame:
     return pandas.DataFrame({name: pandas.Series(columns[name], dtype=dtype) for name, dtype in dtypes.items()})
 
 
-def load_curves(directory: str | Path, keys: Collection[str] | None = None) -> pandas.DataFrame:
+def _exported(path: Path, dtypes: dict[str, str]) -> pandas.DataFrame:
+    """The table of a .csv or .parquet file; columns that an older version did not write are empty."""
+    pandas = _pandas()
+    try:
+        # Only what `export` leaves empty has no value: an implementation may be called "NA".
+        csv = path.suffix == ".csv"
+        table = pandas.read_csv(path, dtype=dtypes, keep_default_na=False, na_values=[""]) if csv else None
+        table = pandas.read_parquet(path) if table is None else table
+        lacking = [column for column in ("key", "setting", "test_accuracy") if column not in table]
+        require(not lacking, f"it is no table of training runs: it lacks {', '.join(lacking)}")
+        table = table.reindex(columns=list(dtypes))
+        values = {column: table[column].astype(object).where(table[column].notna(), None) for column in table}
+        for column, check in CHECKS.items():
+            for row, value in enumerate(values[column].tolist()):
+                check(value, f"{column} of row {row + 1}", [])
+        return table.astype(dtypes)
+    except (OSError, ImportError, ValueError):
+        raise
+    except Exception as error:  # pandas and pyarrow have errors of many kinds for bytes that are no table
+        raise ValueError(f"it is no table: {error}") from error
+
+
+def load_curves(
+    directory: str | Path, keys: Collection[str] | None = None, damaged: Callable[[Path, str], None] = warn
+) -> pandas.DataFrame:
     """The learning curves: one row per logged update, with `key` and the columns of `training.COLUMNS`.
 
     Args:
         directory: of records.
         keys: of the runs wanted; None is all of them.
+        damaged: as for `load_table`; a run without a sound curve is left out.
 
     Raises:
         ImportError: pandas is not installed.
     """
     pandas = _pandas()
-    frames = [
-        pandas.DataFrame({"key": key} | read_json(curve))
-        for key, _, curve in _read_all(directory)
-        if keys is None or key in keys
-    ]
+    frames = []
+    for key, _, curve in _read_all(directory, damaged):
+        if keys is None or key in keys:
+            try:
+                frames.append(pandas.DataFrame({"key": key} | _curve(curve)))
+            except ValueError as error:
+                damaged(path_of(directory, key), str(error))
     return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame({"key": pandas.Series(dtype="str")})
+
+
+def read_curves(path: str | Path) -> pandas.DataFrame:
+    """Learning curves that `load_curves` gave and somebody wrote as CSV.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no such table.
+    """
+    pandas = _pandas()
+    columns = list(pandas.read_csv(path, nrows=0).columns)
+    require({"key", *NEEDED} <= set(columns), "it is no table of learning curves")
+    dtypes = {column: "str" if column == "key" else "float64" for column in columns}
+    return pandas.read_csv(path, dtype=dtypes)
 
 
 def export(table: pandas.DataFrame, path: str | Path) -> None:
@@ -305,7 +391,9 @@ def check_export(path: str | Path) -> None:
     require(Path(path).resolve().parent.is_dir(), f"export must be in an existing folder, got {str(path)!r}")
 
 
-def _read_all(directory: str | Path) -> Iterator[tuple[str, dict[str, Any], bytes]]:
+def _read_all(
+    directory: str | Path, damaged: Callable[[Path, str], None] = warn
+) -> Iterator[tuple[str, dict[str, Any], bytes]]:
     """Key, first line parsed and second line as it is, of every sound record, in the order of their keys."""
     folder = Path(directory) / FOLDER
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
@@ -316,7 +404,7 @@ def _read_all(directory: str | Path) -> Iterator[tuple[str, dict[str, Any], byte
         try:
             yield key, *_parse(content, key)
         except (OSError, ValueError) as error:
-            log.warning("%s is damaged (%s) and left out; the grid computes its run again", folder / name, error)
+            damaged(folder / name, str(error))
 
 
 def _contents(paths: list[str]) -> Iterator[bytes | OSError]:
@@ -347,13 +435,31 @@ def _parse(content: bytes | OSError, key: str) -> tuple[dict[str, Any], bytes]:
     if isinstance(content, OSError):
         raise content
     first, second, _ = unsealed(content).split(b"\n")
-    head = read_json(first)
-    require(
-        all(isinstance(head.get(part), dict) for part in ("config", "summary", "versions", "machine")),
-        "it is no record of a training run",
-    )
-    require(head.get("key") == key, f"it is the record of {head.get('key')}")
+    head = _head(read_json(first))
+    require(head["key"] == key, f"it is the record of {head['key']}")
     return head, second
+
+
+def _head(content: Any) -> dict[str, Any]:
+    """The first line of a record, each of whose values is one that its column can hold."""
+    head: dict[str, Any] = HEAD(content, "", [])
+    unknown = [setting for setting in head["config"] if setting not in SETTINGS]
+    # What nobody here knows may be what makes the run another one than its neighbours in a table.
+    require(not unknown, f"config has {', '.join(unknown)}, which this version of pcalm does not know")
+    parts = {**head, "": head, "divergence": head["summary"].get("divergence") or {}}
+    require(isinstance(parts["divergence"], dict), "summary.divergence must be an object or null")
+    for column, (part, field, _) in COLUMNS.items():
+        if column != "budget":
+            value = head["summary"].get(field) if column == "seconds" else parts[part].get(field)
+            CHECKS[column](value, f"{part}.{field}" if part else field, [])
+    return head
+
+
+def _curve(content: bytes) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = CURVE(read_json(content), "curve", [])
+    require(set(found) >= NEEDED, f"curve lacks one of {', '.join(sorted(NEEDED))}")
+    require(len({len(values) for values in found.values()}) == 1, "curve must have equally many values in all columns")
+    return found
 
 
 def _dump(value: Any) -> bytes:

@@ -32,7 +32,7 @@ def page(tables: Sequence[Table], figures: Sequence[Figure], results: Results, t
     links = [(f"figure-{figure.id}", figure.title) for figure in figures] + [(table.id, table.title) for table in shown]
     # Only this style and this script, nothing from anywhere else: the browser sees to it, too.
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{_digest(script)}'"
-    unread = "".join(f"<li>{escape(place)}: {escape(reason)}</li>" for place, reason in results.unread)
+    unread = "".join(f"<li>{escape(place)}: {escape(reason)}</li>" for place, reason in results.unread.items())
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -56,7 +56,7 @@ table leads to the records that a row's numbers come from, and these to the file
 <main>
 {"".join(map(_figure, figures))}
 {"".join(_section(table, results) for table in shown)}
-{f"<section><h2>Files that were not read</h2><ul>{unread}</ul></section>" if unread else ""}
+{f"<section><h2>Files that were not read, or not in full</h2><ul>{unread}</ul></section>" if unread else ""}
 </main>
 <script>{script}</script>
 </body>

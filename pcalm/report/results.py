@@ -3,13 +3,14 @@
 A report is made from what is read here and from nothing else. What a file is, its content says, not its name:
 
     records/*.jsonl, *.csv, *.parquet   training runs (`pcalm.experiments.records`); curves.csv holds learning curves
-    *.json                              a conformance report ("records"), a kill matrix ("mutants"), a speed record
-                                        ("cell") or a measurement of `reports.measure` ("measurement")
+    *.json                              one of the kinds of `pcalm.report.kinds`
+
+Every file is checked while it is read, so that tables and figures need not doubt what they get. One that is not what
+it should be is left out and listed with the reason.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,11 @@ from typing import Any
 import pandas
 
 from pcalm.checks import require
-from pcalm.experiments import records
+from pcalm.experiments import records, storage
+from pcalm.report.kinds import Content, recognise
 
 CURVES = "curves.csv"
 KEY_DIGITS = 10  # of a run's key, enough to tell a million runs apart
-Content = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,21 @@ class Results:
 
     Attributes:
         training: one row per run, with the columns of `pcalm.experiments.records` and those of its `source` and `file`.
-        curves: learning curves by key, of `records.load_curves`.
+        curves: learning curves by key: directories of records, and tables as of `records.load_curves`.
         conformance, speed, kill_matrices: the files' contents, each with its "source".
         measured: by the measurement's name, each with its "source".
         sources: by id.
-        unread: files that are no such thing, with the reason.
+        unread: files that were not read, or not in full, with the reason.
     """
 
     training: pandas.DataFrame = field(default_factory=no_runs)
-    curves: list[Path] = field(default_factory=list)
+    curves: list[Path | pandas.DataFrame] = field(default_factory=list)
     conformance: list[Content] = field(default_factory=list)
     speed: list[Content] = field(default_factory=list)
     kill_matrices: list[Content] = field(default_factory=list)
     measured: dict[str, Content] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
-    unread: list[tuple[str, str]] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -81,7 +82,7 @@ class Results:
         """The learning curves of these runs, as far as they are there."""
         frames = []
         for place in self.curves:
-            found = records.load_curves(place, keys) if place.is_dir() else pandas.read_csv(place)
+            found = records.load_curves(place, keys, lambda *_: None) if isinstance(place, Path) else place
             frames.append(found[found["key"].isin(keys)])
         joined = pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame({"key": []})
         return joined.drop_duplicates(["key", "step"]) if len(joined) else joined
@@ -98,22 +99,23 @@ def load(directory: str | Path) -> Results:
     found = Results()
     frames = []
     for path in _files(root):
-        place = str(path.relative_to(root))
+        place = _name(path, root)
         try:
             if path.name == records.FOLDER or path.suffix in (".csv", ".parquet"):
-                frames += _training(found, path, place)
+                frames += _training(found, path, root)
             else:
                 read_json(found, path, place)
-        except (ValueError, KeyError, TypeError) as error:
-            found.unread.append((place, str(error) or type(error).__name__))
+        except (OSError, ValueError, ImportError) as error:
+            found.unread[place] = _reason(error)
     if frames:
         joined = pandas.concat(frames, ignore_index=True)
         found.training = joined.drop_duplicates("key", ignore_index=True)
         found.sources |= {source.id: source for source in map(_source_of_run, found.training.to_dict("records"))}
+    unread = "".join(f"; {place}: {reason}" for place, reason in list(found.unread.items())[:3])
     require(
         not found.empty,
         f"results {str(directory)!r} holds no results: neither records of pcalm grid, nor a report of "
-        "pytest conformance --report, nor records of benchmarks.speed",
+        f"pytest conformance --report, nor records of benchmarks.speed{unread}",
     )
     return found
 
@@ -128,18 +130,32 @@ def _files(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _training(found: Results, path: Path, place: str) -> list[pandas.DataFrame]:
+def _name(path: Path, root: Path) -> str:
+    """Relative to the directory of results; bytes that are no text, which a name may have, are shown as such."""
+    return str(path.relative_to(root)).encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _training(found: Results, path: Path, root: Path) -> list[pandas.DataFrame]:
+    place = _name(path, root)
     if path.name == CURVES:
-        found.curves.append(path)
+        found.curves.append(records.read_curves(path))
         return []
-    if path.suffix == ".csv":
-        columns = set(pandas.read_csv(path, nrows=0).columns)
-        require({"key", "setting", "test_accuracy"} <= columns, "it is no table of training runs")
-    table = records.load_table(path.parent if path.is_dir() else path)
-    table["source"] = [key[:KEY_DIGITS] for key in table["key"]]
-    table["file"] = [f"{place}/{key}{records.SUFFIX}" if path.is_dir() else place for key in table["key"]]
     if path.is_dir():
         found.curves.append(path.parent)
+
+        def damaged(file: Path, reason: str) -> None:
+            found.unread[_name(file, root)] = reason
+
+        table = records.load_table(path.parent, damaged)
+        table["file"] = [f"{place}/{key}{records.SUFFIX}" for key in table["key"]]
+    else:
+        table = records.load_table(path)
+        table["file"] = place
+    table["source"] = [key[:KEY_DIGITS] for key in table["key"]]
     return [table] if len(table) else []
 
 
@@ -161,29 +177,32 @@ def read_json(found: Results, path: Path, place: str) -> None:
     """Takes in a JSON file, which is shown under the name `place`.
 
     Raises:
-        ValueError: it is none of the kinds at the top of this module.
+        OSError: it cannot be read.
+        ValueError: it is none of the kinds of `pcalm.report.kinds`, or does not hold what its kind must.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
-    require(isinstance(content, dict), "it holds no object")
-    if "measurement" in content:
-        kind, name = "measurement", f"measured-{content['measurement']}"
-        found.measured[content["measurement"]] = {**content, "source": name}
-    elif "implementations" in content and "records" in content:
-        kind, name = "conformance report", f"conformance-{len(found.conformance) + 1}"
-        found.conformance.append({**content, "source": name})
-    elif "mutants" in content:
-        kind, name = "kill matrix", f"mutants-{len(found.kill_matrices) + 1}"
-        found.kill_matrices.append({**content, "source": name})
-    elif "cell" in content and "machine" in content:
-        kind, name = "speed record", f"speed-{len(found.speed) + 1}"
-        found.speed.append({**content, "source": name})
+    kind, content, unknown = recognise(storage.read_json(path.read_bytes()))
+    if kind == "measurement":
+        source = f"measured-{content['measurement']}"
+        if source in found.sources:
+            raise ValueError(f"the same measurement was read from {found.sources[source].file}")
+        found.measured[content["measurement"]] = content
     else:
-        raise ValueError("its content is of no kind that a report is made from")
+        listed, prefix = {
+            "conformance report": (found.conformance, "conformance"),
+            "kill matrix": (found.kill_matrices, "mutants"),
+            "speed record": (found.speed, "speed"),
+        }[kind]
+        listed.append(content)
+        source = f"{prefix}-{len(listed)}"
+    content["source"] = source
+    if unknown:
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        found.unread[place] = f"read without what this version of pcalm does not know: {', '.join(unknown[:3])}{more}"
     environment = content.get("environment") or content.get("machine") or {}
     versions = content.get("versions") or {key: environment[key] for key in records.VERSIONS if key in environment}
     machine = [f"{key} {value}" for key, value in environment.items() if key not in records.VERSIONS]
-    found.sources[name] = Source(
-        name,
+    found.sources[source] = Source(
+        source,
         f"{kind} {content.get('measurement', '')}".strip(),
         place,
         _text(content.get("commit") or content.get("fingerprint")),

@@ -149,10 +149,15 @@ def write_everything(directory: Path) -> None:
         write_grid(directory / name, name)
         write_json(directory / name / "conformance.json", conformance_report(name, verdict))
     for name, content in measured().items():
-        write_json(directory / "measured" / f"{name}.json", content)
+        write_json(directory / "measured" / f"{name}.json", as_written(content))
     write_json(directory / "kill_matrix.json", kill_matrix())
     for width in (8, 32):
         write_json(directory / "speed" / f"{width}.json", speed_record(width))
+
+
+def as_written(content: dict[str, Any]) -> dict[str, Any]:
+    """A measurement without what reading it adds."""
+    return {name: value for name, value in content.items() if name != "source"}
 
 
 def measured() -> dict[str, dict[str, Any]]:

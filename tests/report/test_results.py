@@ -48,9 +48,9 @@ def test_other_files_are_named_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     write_json(tmp_path / "other.json", {"a": 1})
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    found = dict(results.load(tmp_path).unread)
+    found = results.load(tmp_path).unread
     assert set(found) == {"broken.json", "other.json", "other.csv"}
-    assert found["other.csv"] == "it is no table of training runs"
+    assert found["other.csv"] == "it is no table of training runs: it lacks key, setting, test_accuracy"
     assert "no kind" in found["other.json"]
 
 

@@ -52,7 +52,7 @@ def test_the_figures_are_rebuilt_with_no_difference(made: dict[str, str]) -> Non
 
 def test_the_shipped_data_is_small_and_all_of_it_is_read() -> None:
     assert sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) <= 2 * 2**20
-    assert results.load(DATA).unread == []
+    assert results.load(DATA).unread == {}
 
 
 def test_what_a_document_shows_is_there_and_what_is_missing_is_said(tmp_path: Path) -> None:
