@@ -1,4 +1,5 @@
-# Everything runs from .venv, made on first use; no activation needed. Another Python: make PYTHON=python3.12 test
+# Everything runs from .venv, made on first use; no activation needed. Another Python: make PYTHON=python3.12 test,
+# where PYTHON is the name or the path of one program.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help verify test lint format report mutants speed bench bench-quick bench-site bench-compare gate-selftest gpu catalogue clean
+.PHONY: help verify test lint format package report mutants speed bench bench-quick bench-site bench-compare gate-selftest gpu catalogue clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -29,6 +30,9 @@ lint: $(INSTALLED) ## check style and types
 format: $(INSTALLED) ## put the code into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+package: $(INSTALLED) ## build both distributions into dist/, and use them where no checkout is (some minutes)
+	$(BIN)/python -m tools.package
 
 report: $(INSTALLED) ## the project's own results, results.md and figures, from the data in reports/data
 	$(BIN)/python -m reports.build
@@ -62,9 +66,9 @@ gate-selftest: $(INSTALLED) ## plant regressions and failures, and check that be
 
 # Installs nothing: runs with a Python that has torch, numpy, triton and pytest.
 gpu: ## conformance and the speed table on a CUDA device: make gpu PYTHON=python3
-	PYTHONPATH=.:conformance $(PYTHON) -m pytest conformance -o minversion=8.0 -q --device cuda --report gpu-conformance.json
-	PYTHONPATH=.:conformance $(PYTHON) -m pytest conformance -o minversion=8.0 -q --device cuda --dtype float32 --quick
-	PYTHONPATH=.:conformance $(PYTHON) -m benchmarks.speed --device cuda
+	PYTHONPATH=.:conformance "$(PYTHON)" -m pytest conformance -o minversion=8.0 -q --device cuda --report gpu-conformance.json
+	PYTHONPATH=.:conformance "$(PYTHON)" -m pytest conformance -o minversion=8.0 -q --device cuda --dtype float32 --quick
+	PYTHONPATH=.:conformance "$(PYTHON)" -m benchmarks.speed --device cuda
 
 catalogue: $(INSTALLED) ## write the requirements into conformance/README.md
 	$(BIN)/python -m pcalm_conformance.catalogue
@@ -73,13 +77,26 @@ clean: ## remove the environment, caches and generated files
 	rm -rf $(VENV) .asv build dist *.egg-info reports/latest .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+ANOTHER = name another with: make PYTHON=python3.12 ...
+
 # Only this step uses the network, and only when the file is missing or older than what it installs from.
 $(INSTALLED): pyproject.toml conformance/pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "pcalm needs Python >= 3.11, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there);" \
-	    "name another with: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	@case "$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" in \
+	  3.1[1-9] | 3.[2-9][0-9]) ;; \
+	  "") echo "pcalm needs Python >= 3.11, but '$(PYTHON)' does not run as a Python; $(ANOTHER)" >&2; exit 1 ;; \
+	  *) echo "pcalm needs Python >= 3.11, but '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1); $(ANOTHER)" >&2; exit 1 ;; \
+	esac
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable conformance --editable '.[test]'
 	@touch $@
+
+# An environment that is there stays as it is: asked for another Python, make says so.
+ifneq ($(origin PYTHON),file)
+$(INSTALLED): | same-python
+endif
+.PHONY: same-python
+same-python:
+	@[ ! -x $(BIN)/python ] || [ "$$("$(PYTHON)" --version 2>&1)" = "$$($(BIN)/python --version)" ] || { \
+	  echo "$(VENV) has $$($(BIN)/python --version), which '$(PYTHON)' is not; make clean removes it" >&2; exit 1; }
