@@ -3,11 +3,9 @@
 Source of the algorithm: Seely & Gould, Augmented Lagrangian Predictive Coding, arXiv:2605.31022.
 """
 
-import torch as _torch
-
 from pcalm.blocks import Blocks
 from pcalm.dynamics import State
-from pcalm.engines import Solution, reasons
+from pcalm.engines import Solution, engines
 from pcalm.gauge import gauge
 from pcalm.methods import BP, PC, PCALM
 from pcalm.network import ResidualMLP
@@ -31,8 +29,3 @@ __all__ = [
     "solve",
     "step_size",
 ]
-
-
-def engines(device: str = "cpu") -> list[str]:
-    """The names of the engines that work on this machine, on the device."""
-    return [name for name, reason in reasons(_torch.device(device)).items() if reason is None]

@@ -85,4 +85,6 @@ class Implementation(Protocol):
 
     name: str
 
-    def solve(self, problem: Problem) -> Solution: ...
+    def solve(self, problem: Problem) -> Solution:
+        """The state and gradients after the problem's whole budget, in arrays of the problem's dtype."""
+        ...

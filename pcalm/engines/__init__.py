@@ -66,6 +66,11 @@ def reasons(device: torch.device, dtype: torch.dtype = torch.float32) -> dict[st
     return {name: load(name).unavailable(device, dtype) for name in MODULES}
 
 
+def engines(device: str = "cpu") -> list[str]:
+    """The names of the engines that work on this machine, on the device, for float32."""
+    return [name for name, reason in reasons(torch.device(device)).items() if reason is None]
+
+
 def choose(name: str, net: ResidualMLP | Blocks) -> str:
     """The engine's name if it works for the network; for "auto" that of the fastest that does.
 
