@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pcalm_conformance import oracle
+from pcalm_conformance import rounding
 from pcalm_conformance.guest import defects, said
 from pcalm_conformance.problems import MissingData, Recipe
 from pcalm_conformance.protocol import Problem, Solution
@@ -138,79 +138,50 @@ class Check:
             bound = f"{measurement.relation} {measurement.bound:.6g}"
             raise Nonconformity(measurement.what, measurement.figure, bound, recipe)
 
-    def same(self, found: Solution, truth: Solution, problem: Problem, recipe: Recipe, parts: str = "zlg") -> None:
-        """Activities ("z"), multipliers ("l") and gradients ("g") equal to the truth up to the rounding of
-        `tolerance`."""
-        bound = tolerance(problem)
-        scale = max(float(np.abs(truth.activities).max()), float(np.abs(truth.multipliers).max()), 1e-300)
+    def near(
+        self, what: str, found: np.ndarray, right: np.ndarray, bound: np.ndarray | float, recipe: Recipe | str = ""
+    ) -> None:
+        """Every entry of `found` within its bound of the right one; the bound broadcasts. The entry that comes
+        closest to its bound is the one that is reported."""
+        distance = np.abs(np.asarray(found, np.float64) - np.asarray(right, np.float64))
+        distance, limits = np.broadcast_arrays(distance, bound)
+        part = np.divide(distance, limits, out=np.where(distance > 0, np.inf, 0.0), where=limits > 0)
+        worst = np.unravel_index(int(np.nan_to_num(part, nan=np.inf).argmax()), part.shape)
+        self.at_most(what, float(distance[worst]), float(limits[worst]), recipe)
+
+    def same(
+        self,
+        found: Solution,
+        right: Solution,
+        problem: Problem,
+        recipe: Recipe,
+        parts: str = "zlg",
+        what: str = "error",
+        runs: int = 1,
+    ) -> None:
+        """Activities ("z"), multipliers ("l") and gradients ("g") of two solutions equal up to rounding: to the
+        bounds of the one run that rounds, or of both where two runs of an implementation are compared."""
+        bounds = rounding.bounds(problem)
         if "z" in parts:
-            self.at_most(
-                "error of the activities, relative", gap(found.activities, truth.activities) / scale, bound, recipe
-            )
+            self.near(f"{what} of the activities", found.activities, right.activities, runs * bounds.activities, recipe)
         if "l" in parts:
-            self.at_most(
-                "error of the multipliers, relative", gap(found.multipliers, truth.multipliers) / scale, bound, recipe
+            self.near(
+                f"{what} of the multipliers", found.multipliers, right.multipliers, runs * bounds.multipliers, recipe
             )
         if "g" in parts:
-            for layer, (mine, right) in enumerate(zip(found.gradients, truth.gradients, strict=True), 1):
-                size = gradient_scale(problem, truth, layer)
-                self.at_most(f"error of the gradient of W_{layer}, relative", gap(mine, right) / size, bound, recipe)
+            self.near_gradients(what, found.gradients, right.gradients, runs * bounds.gradients, recipe)
+
+    def near_gradients(
+        self, what: str, found: Sequence[np.ndarray], right: Sequence[np.ndarray], bounds: np.ndarray, recipe: Recipe
+    ) -> None:
+        """The gradient of every W_l within its bound [L] of the right one."""
+        for layer, (mine, truth, bound) in enumerate(zip(found, right, bounds, strict=True), 1):
+            self.near(f"{what} of the gradient of W_{layer}", mine, truth, bound, recipe)
 
 
 def gap(a: np.ndarray, b: np.ndarray) -> float:
     """max |a − b|, in float64."""
     return float(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)).max())
-
-
-def tolerance(problem: Problem) -> float:
-    """How far a right implementation may be from the exact solution, relative to the largest |z|, |λ|.
-
-    First order in ε of the dtype. A dot product of length n rounds by at most n·ε of its terms' size. The
-    feed-forward pass commits D·ε at the first layer and (N + 4)·ε at each of the others; one primal step contains two
-    products of length N, one of length C at the top, and 8 elementwise operations; one dual step repeats the
-    residual. Inside the stable region an error is carried on without growth (spectral radius below 1), the penalty
-    and dual step scale what they multiply, and the sum over the batch adds B·ε to the weight gradients.
-
-    Infinite where rounding decides on which side of relu's kink a unit is: there is no one right answer then.
-    """
-    unit = epsilon(problem.dtype)
-    if problem.dtype == "float32" and problem.activation == "relu" and distance_to_kink(problem) < 32 * unit:
-        return math.inf
-    batch, inputs = problem.inputs.shape
-    width, outputs, depth = problem.weights[0].shape[0], problem.weights[-1].shape[0], len(problem.weights)
-    start = inputs + (depth - 1) * (width + 4)
-    iterations = 0 if problem.method == "bp" else problem.steps * problem.inner_steps
-    per_iteration = (2 * width + outputs + 8) * max(1.0, problem.penalty, problem.dual_step)
-    return unit * (start + iterations * per_iteration + batch)
-
-
-def distance_to_kink(problem: Problem) -> float:
-    """The smallest |z| of any unit on the oracle's way, relative to the largest; exact zeros do not count, they
-    stay."""
-    closest = math.inf
-
-    def watch(z: oracle.Layers) -> None:
-        nonlocal closest
-        sizes = np.abs(np.stack(z[1:]))
-        closest = min(closest, float(sizes[sizes > 0].min(initial=math.inf) / max(sizes.max(), 1e-300)))
-
-    oracle.solve(problem, watch)
-    return closest
-
-
-def gradient_scale(problem: Problem, truth: Solution, layer: int) -> float:
-    """The size of the terms in G_l = −s_l q_lᵀ φ(z_{l-1}) / B, whose rounding is what `tolerance` bounds.
-
-    q = ρ(z − pred) + λ is a difference of activities, so its terms are as large as they are, however small q itself.
-    """
-    net = oracle.Network(problem)
-    states = [net.x, *truth.activities]
-    below = np.abs(states[layer - 1] if layer == 1 else net.phi(states[layer - 1])).max()
-    if layer == net.L:
-        signal = np.abs(net.y).max() + net.s[net.L] * net.N * np.abs(net.W[net.L]).max() * below
-    else:
-        signal = max(1.0, problem.penalty) * np.abs(truth.activities).max() + np.abs(truth.multipliers).max()
-    return float(max(net.s[layer] * signal * below, 1e-300))
 
 
 def epsilon(dtype: str) -> float:

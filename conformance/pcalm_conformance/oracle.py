@@ -110,13 +110,12 @@ def unstack(array: np.ndarray) -> Layers:
     return [np.empty(0), *np.asarray(array, dtype=np.float64)]
 
 
-def solve(problem: Problem, observe: Callable[[Layers], None] = lambda z: None) -> Solution:
-    """The solution of a problem, in float64 whatever the problem's dtype; `observe(z)` sees every state on the way."""
+def solve(problem: Problem) -> Solution:
+    """The solution of a problem, in float64 whatever the problem's dtype."""
     net = Network(problem)
     z = net.feedforward()
     lam = [np.zeros_like(layer) for layer in z]
     if problem.method == "bp":
-        observe(z)
         delta = net.adjoint(z)
         return Solution(stack(z), stack(lam), net.weight_gradients([-layer for layer in delta], z))
     alpha, kappa, inner, last_dual = problem.dual_step, problem.anchor, problem.inner_steps, problem.credit == "after"
@@ -124,12 +123,10 @@ def solve(problem: Problem, observe: Callable[[Layers], None] = lambda z: None) 
         alpha, kappa, inner, last_dual = 0.0, 0.0, 1, False
     if problem.initial is not None:
         z, lam = (unstack(part) for part in problem.initial)
-    observe(z)
     for t in range(1, problem.steps + 1):
         for _ in range(inner):
             gradient = net.energy_gradient(z, lam, problem.penalty, kappa)
             z = [z[0], *(z[layer] - problem.step_size * gradient[layer] for layer in range(1, net.L))]
-            observe(z)
         if t < problem.steps or last_dual:
             c = net.residuals(z)
             lam = [lam[0], *(lam[layer] + alpha * c[layer] for layer in range(1, net.L))]

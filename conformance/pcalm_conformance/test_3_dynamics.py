@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pcalm_conformance import oracle
-from pcalm_conformance.checking import Check, NotRun, Unsupported, covers, gap, gradient_scale, tolerance
+from pcalm_conformance import oracle, rounding
+from pcalm_conformance.checking import Check, NotRun, Unsupported, covers, gap
 from pcalm_conformance.problems import Recipe, cases, product
-from pcalm_conformance.protocol import Problem, Solution
+from pcalm_conformance.protocol import Problem
 from pcalm_conformance.test_1_model import ACTIVATIONS, SHAPES
 
 SETTINGS = (
@@ -41,22 +41,11 @@ def test_trajectory_from_any_state(check: Check, case: Recipe) -> None:
     check.same(check.solve(case), oracle.solve(problem), problem, case)
 
 
-def compare(check: Check, what: str, one: Solution, two: Solution, problem: Problem, case: Recipe) -> None:
-    """Two runs of the implementation that must agree to twice the rounding of one."""
-    bound = 2 * tolerance(problem)
-    size = max(float(np.abs(two.activities).max()), float(np.abs(two.multipliers).max()))
-    check.at_most(f"{what}: difference of activities", gap(one.activities, two.activities) / size, bound, case)
-    check.at_most(f"{what}: difference of multipliers", gap(one.multipliers, two.multipliers) / size, bound, case)
-    for layer, (mine, theirs) in enumerate(zip(one.gradients, two.gradients, strict=True), 1):
-        size = gradient_scale(problem, two, layer)
-        check.at_most(f"{what}: difference of G_{layer}", gap(mine, theirs) / size, bound, case)
-
-
 @covers("DYN-3", cases(product(SHAPES, activation=ACTIVATIONS, dual_step=(0.0,), steps=(8,), penalty=(1.0, 0.4))))
 def test_pc_is_pcalm_without_dual_steps(check: Check, case: Recipe) -> None:
     pc = check.solve(case.but(method="pc"))
     check.at_most("PC's largest multiplier", gap(pc.multipliers, np.zeros(())), 0, case)
-    compare(check, "α = 0 against PC", check.solve(case), pc, case.problem(), case)
+    check.same(check.solve(case), pc, case.problem(), case, what="α = 0 against PC: difference", runs=2)
 
 
 def first_step(problem: Problem) -> tuple[oracle.Layers, np.ndarray]:
@@ -73,21 +62,15 @@ def test_one_step_by_hand(check: Check, case: Recipe) -> None:
     problem = dataclasses.replace(case.problem(), steps=1)
     z, move = first_step(problem)
     net, found = oracle.Network(problem), check.solve(problem)
-    bound, size = tolerance(problem), float(np.abs(found.activities).max())
-    check.at_most("error of z_{L-1}", gap(found.activities[-1], z[-1] + move) / size, bound, case)
-    check.at_most("movement below", gap(found.activities[:-1], oracle.stack(z)[:-1]) / size, bound, case)
-    check.at_most("largest multiplier", gap(found.multipliers, np.zeros(())), 0, case)
+    bounds, zero = rounding.bounds(problem), np.zeros(())
+    check.near("error of z_{L-1}", found.activities[-1], z[-1] + move, bounds.activities[-1], case)
+    check.near("movement below", found.activities[:-1], oracle.stack(z)[:-1], bounds.activities[:-1], case)
+    check.near("largest multiplier", found.multipliers, zero, bounds.multipliers, case)
     credit = problem.penalty * move
     right = -net.s[net.L - 1] * credit.T @ net.phi(z[net.L - 2]) / case.batch
-    check.at_most(
-        "error of G_{L-1}",
-        gap(found.gradients[-2], right) / gradient_scale(problem, found, net.L - 1),
-        bound,
-        case,
-    )
+    check.near("error of G_{L-1}", found.gradients[-2], right, bounds.gradients[-2], case)
     for layer in range(1, net.L - 1):
-        figure = gap(found.gradients[layer - 1], np.zeros(())) / gradient_scale(problem, found, layer)
-        check.at_most(f"size of G_{layer}", figure, bound, case)
+        check.near(f"size of G_{layer}", found.gradients[layer - 1], zero, bounds.gradients[layer - 1], case)
 
 
 @covers("DYN-5", cases(TWO_LAYERS))
@@ -101,12 +84,12 @@ def test_two_steps_by_hand(check: Check, case: Recipe) -> None:
     below, top = z[net.L - 2], z[-1] + move
     error = net.s[net.L] * net.phi(top) @ net.W[net.L].T - net.y
     pull = net.s[net.L] * (error @ net.W[net.L]) * net.dphi(top)
-    bound, size = tolerance(problem), float(np.abs(found.activities).max())
-    check.at_most("error of λ_{L-1}", gap(found.multipliers[-1], lam) / size, bound, case)
+    bounds = rounding.bounds(problem)
+    check.near("error of λ_{L-1}", found.multipliers[-1], lam, bounds.multipliers[-1], case)
     z_top = top - problem.step_size * (credit + pull)
-    check.at_most("error of z_{L-1}", gap(found.activities[-1], z_top) / size, bound, case)
+    check.near("error of z_{L-1}", found.activities[-1], z_top, bounds.activities[-1], case)
     z_below = below + problem.step_size * (credit + s * (credit @ W) * net.dphi(below))
-    check.at_most("error of z_{L-2}", gap(found.activities[-2], z_below) / size, bound, case)
+    check.near("error of z_{L-2}", found.activities[-2], z_below, bounds.activities[-2], case)
 
 
 @covers(
@@ -116,12 +99,13 @@ def test_two_steps_by_hand(check: Check, case: Recipe) -> None:
 def test_credit_before_and_after(check: Check, case: Recipe) -> None:
     problem = case.problem()
     before, after = check.solve(case), check.solve(case.but(credit="after"))
-    moved = gap(before.activities, after.activities) / float(np.abs(before.activities).max())
-    check.at_most("difference of activities", moved, 2 * tolerance(problem), case)
+    bounds, last = rounding.bounds(problem), rounding.bounds(case.but(credit="after").problem())
+    check.near("difference of the activities", before.activities, after.activities, 2 * bounds.activities, case)
     c = oracle.stack(oracle.Network(problem).residuals(oracle.unstack(after.activities)))
-    size = max(float(np.abs(after.activities).max()), float(np.abs(after.multipliers).max()))
-    figure = gap(after.multipliers - before.multipliers, problem.dual_step * c) / size
-    check.at_most("error of λ_after − λ_before", figure, tolerance(problem), case)
+    # λ_before of either run, and the last dual step.
+    bound = 2 * bounds.multipliers + last.multipliers
+    moved = after.multipliers.astype(np.float64) - before.multipliers
+    check.near("error of λ_after − λ_before", moved, problem.dual_step * c, bound, case)
 
 
 @covers(
@@ -134,7 +118,8 @@ def test_a_run_can_be_cut(check: Check, case: Recipe) -> None:
     problem = case.problem()
     first = check.solve(dataclasses.replace(problem, steps=3))
     second = dataclasses.replace(problem, steps=4, initial=(first.activities, first.multipliers))
-    compare(check, "3 + 4 steps against 7", check.solve(second), check.solve(case), problem, case)
+    what = "3 + 4 steps against 7: difference"
+    check.same(check.solve(second), check.solve(case), problem, case, what=what, runs=2)
 
 
 @covers("DYN-8", cases(product(SHAPES, activation=ACTIVATIONS, steps=(3,), inner_steps=(4,))))
@@ -142,7 +127,8 @@ def test_inner_steps(check: Check, case: Recipe) -> None:
     problem = case.problem()
     nested = check.solve(case.but(dual_step=0.0))
     flat = check.solve(case.but(method="pc", steps=12, inner_steps=1))
-    compare(check, "3 rounds of 4 against 12 PC steps", nested, flat, problem, case)
+    plain = dataclasses.replace(problem, dual_step=0.0)
+    check.same(nested, flat, plain, case, what="3 rounds of 4 against 12 PC steps: difference", runs=2)
     dual = check.solve(case)
     effect = gap(dual.activities, flat.activities) / float(np.abs(flat.activities).max())
     check.at_least("effect of the dual steps", effect, check.requirement.limits["effect"], case)
@@ -158,8 +144,7 @@ def test_dual_step_at_the_new_activities(check: Check, case: Recipe) -> None:
     found = check.solve(case)
     c = oracle.stack(oracle.Network(problem).residuals(oracle.unstack(found.activities)))
     right = problem.initial[1] + problem.dual_step * c
-    size = max(float(np.abs(found.activities).max()), float(np.abs(right).max()))
-    check.at_most("error of λ", gap(found.multipliers, right) / size, tolerance(problem), case)
+    check.near("error of λ", found.multipliers, right, rounding.bounds(problem).multipliers, case)
 
 
 def recipes(draw: Callable[[Any], Any], dtype: str) -> Recipe:

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from pcalm_conformance import oracle
-from pcalm_conformance.checking import Check, NotRun, covers, epsilon, gap, gradient_scale, tolerance
+from pcalm_conformance import oracle, rounding
+from pcalm_conformance.checking import Check, NotRun, covers, epsilon
 from pcalm_conformance.maps import affine_map, flat, spectral_radius
 from pcalm_conformance.problems import Recipe, backprop, cases, levels, product
 from pcalm_conformance.protocol import Problem
@@ -40,19 +40,16 @@ KKT = product(
 def test_fixed_point(check: Check, case: Recipe) -> None:
     problem = case.problem()
     assert problem.initial is not None
-    found, bound = check.solve(case), tolerance(problem)
-    size = float(np.abs(problem.initial[0]).max())
-    check.at_most("movement of z", gap(found.activities, problem.initial[0]) / size, bound, case)
-    check.at_most("movement of λ", gap(found.multipliers, problem.initial[1]) / size, bound, case)
+    found, bounds = check.solve(case), rounding.bounds(problem)
+    check.near("movement of z", found.activities, problem.initial[0], 2 * bounds.activities, case)
+    check.near("movement of λ", found.multipliers, problem.initial[1], 2 * bounds.multipliers, case)
 
 
 @covers("LIN-2", cases(KKT))
 def test_gradient_at_the_fixed_point(check: Check, case: Recipe) -> None:
     problem = case.problem()
-    found = check.solve(case)
-    for layer, (mine, right) in enumerate(zip(found.gradients, backprop(case), strict=True), 1):
-        figure = gap(mine, right) / gradient_scale(problem, found, layer)
-        check.at_most(f"distance of G_{layer} from BP's", figure, tolerance(problem), case)
+    bounds = 2 * rounding.bounds(problem).gradients
+    check.near_gradients("distance from BP's", check.solve(case).gradients, backprop(case), bounds, case)
 
 
 def probed(check: Check, case: Recipe) -> tuple[np.ndarray, np.ndarray]:
@@ -101,13 +98,18 @@ def test_convergence_from_the_cold_start(check: Check, case: Recipe) -> None:
     problem = dataclasses.replace(case.problem(), steps=steps)
     found, truth = check.solve(problem), oracle.kkt(problem)
     amplification = float(np.linalg.norm(np.linalg.inv(np.eye(len(matrix)) - matrix), 2))
-    bound = amplification * tolerance(dataclasses.replace(problem, steps=1))
-    size = float(np.abs(truth[0]).max())
-    check.at_most(f"error of z after {steps} steps", gap(found.activities, truth[0]) / size, bound, case)
-    check.at_most(f"error of λ after {steps} steps", gap(found.multipliers, truth[1]) / size, bound, case)
-    for layer, (mine, right) in enumerate(zip(found.gradients, backprop(case), strict=True), 1):
-        figure = gap(mine, right) / gradient_scale(problem, found, layer)
-        check.at_most(f"distance of G_{layer} from BP's after {steps} steps", figure, bound, case)
+    once = rounding.bounds(dataclasses.replace(problem, steps=1, credit="after", initial=truth))
+    bound = amplification * in_2_norm(case, once.activities, once.multipliers)
+    check.near(f"error of z after {steps} steps", found.activities, truth[0], bound, case)
+    check.near(f"error of λ after {steps} steps", found.multipliers, truth[1], bound, case)
+    bounds = amplification * math.sqrt(len(matrix)) * once.gradients
+    what = f"distance from BP's after {steps} steps"
+    check.near_gradients(what, found.gradients, backprop(case), bounds, case)
+
+
+def in_2_norm(case: Recipe, *bounds: np.ndarray) -> float:
+    """The 2-norm of one sample's state, all units of which are at their bounds [L−1, B, 1], for the worst sample."""
+    return float(np.sqrt(case.width * sum((part**2).sum(axis=0) for part in bounds)).max())
 
 
 def pc_equilibrium(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
@@ -133,9 +135,9 @@ def test_pc_goes_elsewhere(check: Check, case: Recipe) -> None:
     steps = math.ceil(math.log(1e-18) / math.log1p(-problem.step_size * smallest))
     problem = dataclasses.replace(problem, steps=steps)
     found = check.solve(problem)
-    bound = tolerance(dataclasses.replace(problem, steps=1)) / (problem.step_size * smallest)
-    size = float(np.abs(z).max())
-    check.at_most(f"error of z after {steps} steps", gap(found.activities, z) / size, bound, case)
+    once = rounding.bounds(dataclasses.replace(problem, steps=1, initial=(z, np.zeros_like(z))))
+    bound = in_2_norm(case, once.activities) / (problem.step_size * smallest)
+    check.near(f"error of z after {steps} steps", found.activities, z, bound, case)
     distance = relative_error(found.gradients, backprop(case))
     check.at_least("relative distance of its gradient from BP's", distance, check.requirement.limits["distance"], case)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pcalm_conformance import oracle
-from pcalm_conformance.checking import Check, covers, gap, gradient_scale, mapped, tolerance
+from pcalm_conformance import oracle, rounding
+from pcalm_conformance.checking import Check, covers, gap, mapped
 from pcalm_conformance.problems import Recipe, cases, levels, product
-from pcalm_conformance.protocol import Problem
+from pcalm_conformance.protocol import Problem, Solution
 from pcalm_conformance.test_1_model import ACTIVATIONS, SHAPES
 from pcalm_conformance.test_3_dynamics import SETTINGS
 
@@ -37,20 +37,15 @@ def rows(problem: Problem, chosen: np.ndarray) -> Problem:
 @covers("NUM-1", cases(product(SHAPES[1:], METHODS, activation=("tanh", "relu"), batch=(19,))))
 def test_samples_do_not_interact(check: Check, case: Recipe) -> None:
     problem = case.problem()
-    whole = check.solve(case)
-    size = max(float(np.abs(whole.activities).max()), float(np.abs(whole.multipliers).max()))
-    bound = 2 * tolerance(problem)
+    whole, bounds = check.solve(case), rounding.bounds(problem)
     for chosen in (np.array([0]), np.array([18]), np.arange(18, -1, -1), np.arange(7)):
         part = check.solve(rows(problem, chosen))
         what = f"samples {chosen.tolist()} of 19"
-        moved = gap(part.activities, whole.activities[:, chosen]) / size
-        check.at_most(f"difference of activities, {what}", moved, bound, case)
-        check.at_most(
-            f"difference of multipliers, {what}",
-            gap(part.multipliers, whole.multipliers[:, chosen]) / size,
-            bound,
-            case,
-        )
+        for name, mine, right, bound in (
+            ("activities", part.activities, whole.activities, bounds.activities),
+            ("multipliers", part.multipliers, whole.multipliers, bounds.multipliers),
+        ):
+            check.near(f"difference of the {name}, {what}", mine, right[:, chosen], 2 * bound[:, chosen], case)
 
 
 @covers("NUM-2", cases(product(SHAPES[1:2], METHODS, activation=ACTIVATIONS)))
@@ -94,8 +89,6 @@ def test_single_precision(check: Check, case: Recipe) -> None:
 @covers("NUM-5", cases(product(SHAPES, METHODS, activation=("linear", "relu"))))
 def test_homogeneity(check: Check, case: Recipe) -> None:
     problem, one = case.problem(), check.solve(case)
-    bound = 2 * tolerance(problem)
-    size = max(float(np.abs(one.activities).max()), float(np.abs(one.multipliers).max()))
     for factor in (2.0**-10, 2.0**10):
 
         def scale(part: np.ndarray, factor: float = factor) -> np.ndarray:
@@ -108,14 +101,8 @@ def test_homogeneity(check: Check, case: Recipe) -> None:
             initial=mapped(problem.initial, scale),
         )
         two = check.solve(scaled)
-        for what, mine, right in (
-            ("activities", two.activities, one.activities),
-            ("multipliers", two.multipliers, one.multipliers),
-        ):
-            check.at_most(f"difference of {what} at {factor:g}", gap(mine / factor, right) / size, bound, case)
-        for layer, (mine, right) in enumerate(zip(two.gradients, one.gradients, strict=True), 1):
-            figure = gap(mine / factor**2, right) / gradient_scale(problem, one, layer)
-            check.at_most(f"difference of G_{layer} at {factor:g}", figure, bound, case)
+        back = Solution(two.activities / factor, two.multipliers / factor, [g / factor**2 for g in two.gradients])
+        check.same(back, one, problem, case, what=f"difference at {factor:g}", runs=2)
 
 
 RAGGED = (
