@@ -175,15 +175,18 @@ def main() -> int:
     if missing:
         print(f"\n{missing}")
     records.explain(found)
-    wrong = [record for record in found if record.verdict in records.FAILURES]
-    failed = sorted({record.requirement for record in wrong})
-    for record in wrong:
-        if not record.follows_from:
-            attribute = "torch_engine" if record.implementation == "torch" else record.implementation
-            print("\n" + records.failure_text(record, f"{ENGINES}:{attribute}", set(failed)))
-    print(
-        f"\n{'NOT MET: ' + ', '.join(failed) if failed else 'every requirement that ran is met'}; tables in {output}/"
-    )
+    failed: set[str] = set()
+    for name, own in records.by_implementation(found).items():
+        wrong = [record for record in own if record.verdict in records.FAILURES]
+        failed |= {record.requirement for record in wrong}
+        for record in wrong:
+            if not record.follows_from:
+                attribute = "torch_engine" if name == "torch" else name
+                print("\n" + records.failure_text(record, f"{ENGINES}:{attribute}", own))
+        if parts := records.parts_text(own):
+            print(f"\n{name}: {parts}")
+    outcome = f"NOT MET: {', '.join(sorted(failed))}" if failed else "every requirement that ran is met"
+    print(f"\n{outcome}; tables in {output}/")
     return status
 
 

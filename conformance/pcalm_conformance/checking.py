@@ -17,22 +17,27 @@ from typing import Any, Protocol
 import numpy as np
 
 from pcalm_conformance import rounding
-from pcalm_conformance.guest import defects, said
+from pcalm_conformance.guest import defects, said, shortened
 from pcalm_conformance.problems import MissingData, Recipe
 from pcalm_conformance.protocol import Problem, Solution
 from pcalm_conformance.requirements import REQUIREMENTS, Requirement
 
 QUICK, DEFAULT, FULL = "quick", "default", "full"
 LEVELS = (QUICK, DEFAULT, FULL)
+UNSUPPORTED = "unsupported"
 
 
 class Nonconformity(AssertionError):
-    """The implementation does not meet a requirement."""
+    """The implementation does not meet a requirement.
 
-    def __init__(self, what: str, figure: float | None = None, bound: str = "", recipe: Recipe | str = "") -> None:
-        self.what, self.figure, self.bound, self.recipe = what, figure, bound, recipe
-        shown = what if figure is None else f"{what}: measured {figure:.6g}, required {bound}"
-        super().__init__(shown)
+    Attributes:
+        found: the figure beyond its bound, or what happened instead of an answer, in words.
+        recipe: the problem that shows it.
+    """
+
+    def __init__(self, found: Measurement | str, recipe: Recipe | str = "") -> None:
+        self.found, self.recipe = found, recipe
+        super().__init__(shortened(str(found)))
 
 
 class BrokenImplementation(Nonconformity):
@@ -77,10 +82,20 @@ class Measurement:
             return self.figure / self.bound if self.bound > 0 else math.inf
         return self.bound / self.figure if self.figure > 0 else math.inf
 
+    def __str__(self) -> str:
+        return f"{self.what}: measured {self.figure:.6g}, required {self.relation} {self.bound:.6g}"
+
 
 @dataclass
 class Check:
-    """One requirement held against one implementation at one level."""
+    """One requirement held against one implementation at one level.
+
+    Attributes:
+        measurements: the figures so far, with their bounds.
+        solved: problems that the implementation solved.
+        cases: cases that hold so far.
+        left_out: reason → the number of cases that did not run for it.
+    """
 
     subject: Subject
     requirement: Requirement
@@ -89,7 +104,8 @@ class Check:
     max_depth: int | None = None
     measurements: list[Measurement] = field(default_factory=list)
     solved: int = 0
-    left_out: int = 0
+    cases: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def solve(self, problem: Problem | Recipe) -> Solution:
         """The implementation's solution, checked for form and for what it must not do.
@@ -122,6 +138,10 @@ class Check:
             np.asarray(found.activities), np.asarray(found.multipliers), list(map(np.asarray, found.gradients))
         )
 
+    def leave_out(self, reason: str) -> None:
+        """Counts a case that was not run."""
+        self.left_out[reason] = self.left_out.get(reason, 0) + 1
+
     def at_most(self, what: str, figure: float, bound: float, recipe: Recipe | str = "") -> None:
         self._hold(Measurement(what, float(figure), float(bound), "<=", repr(recipe)), figure <= bound, recipe)
 
@@ -135,8 +155,7 @@ class Check:
     def _hold(self, measurement: Measurement, kept: bool, recipe: Recipe | str) -> None:
         self.measurements.append(measurement)
         if not kept:  # NaN is never kept
-            bound = f"{measurement.relation} {measurement.bound:.6g}"
-            raise Nonconformity(measurement.what, measurement.figure, bound, recipe)
+            raise Nonconformity(measurement, recipe)
 
     def near(
         self, what: str, found: np.ndarray, right: np.ndarray, bound: np.ndarray | float, recipe: Recipe | str = ""
@@ -213,23 +232,23 @@ class RequirementTest:
             Unsupported: the implementation supports none of the cases.
             NotRun: there was no case to run, at this level, depth and precision.
         """
-        done, unsupported, reason = 0, 0, f"it has no case at the level {check.level}"
         for case in self.cases(check.level):
             if check.max_depth is not None and depth_of(case) > check.max_depth:
-                reason = f"its cases are deeper than {check.max_depth}"
+                check.leave_out(f"deeper than {check.max_depth}")
                 continue
             if isinstance(case, Recipe) and case.dtype is None:
                 case = case.but(dtype=check.dtype)
             try:
                 self.function(check, case)
-                done += 1
+                check.cases += 1
             except Unsupported:
-                unsupported += 1
+                check.leave_out(UNSUPPORTED)
             except (NotRun, MissingData) as error:
-                reason = str(error)
-        check.left_out = unsupported
-        if not done:
-            raise Unsupported if unsupported else NotRun(reason)
+                check.leave_out(str(error))
+        if not check.cases:
+            if UNSUPPORTED in check.left_out:
+                raise Unsupported
+            raise NotRun("; ".join(check.left_out) or f"it has no case at the level {check.level}")
 
 
 TESTS: dict[str, RequirementTest] = {}

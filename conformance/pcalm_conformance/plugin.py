@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,7 @@ from typing import Any, cast
 import pytest
 
 from pcalm_conformance import records as record_module
-from pcalm_conformance.checking import Check, Nonconformity, NotRun, Unsupported
+from pcalm_conformance.checking import Check, Nonconformity
 from pcalm_conformance.files import write_text
 from pcalm_conformance.guest import CannotLoad, said, shortened
 from pcalm_conformance.isolation import Isolated, called
@@ -40,7 +40,8 @@ class Run:
         self.directory = os.getcwd()
         self.specs: list[str] = []
         self.xfails = read_xfails(option("--xfails"))
-        self.chosen = chosen_requirements(option("--requirement"))
+        self.chosen = chosen_requirements(option("--requirement"), option("--skip-requirement"))
+        self.report: str | None = option("--report")
         self.subjects: dict[str, Isolated] = {}
         self.names: dict[str, str] = {}
         self.records: list[Record] = []
@@ -79,6 +80,22 @@ class Run:
                         f"--implementation {module}:{attribute}: two implementations are named {name!r}"
                     )
                 self.names[f"{module}:{attribute}"] = name
+
+    def write_report(self, complete: bool) -> None:
+        """Writes what was found so far, so that a run that is killed leaves it."""
+        if self.report is None:
+            return
+        record_module.explain(self.records)
+        content = record_module.report(
+            self.records,
+            complete,
+            level=self.level,
+            dtype=self.dtype,
+            device=self.device,
+            versions=versions(),
+            platform=platform.platform(),
+        )
+        write_text(Path(self.report), json.dumps(content, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
 
     def subject(self, spec: str) -> Isolated:
         if spec not in self.subjects:
@@ -141,16 +158,17 @@ def check_outputs(config: pytest.Config) -> None:
         raise pytest.UsageError("--report and --markdown name the same file; give each its own")
 
 
-def chosen_requirements(prefixes: list[str] | None) -> set[str]:
-    if not prefixes:
-        return set(REQUIREMENTS)
-    chosen = {identity for identity in REQUIREMENTS if any(matches(identity, prefix) for prefix in prefixes)}
+def chosen_requirements(wanted: list[str] | None, skipped: list[str] | None) -> set[str]:
+    """The requirements that any of `wanted` means (all, where None) and none of `skipped`."""
+    chosen = set(REQUIREMENTS) if wanted is None else meant("--requirement", wanted)
+    return chosen - meant("--skip-requirement", skipped or [])
+
+
+def meant(option: str, prefixes: list[str]) -> set[str]:
     for prefix in prefixes:
         if not any(matches(identity, prefix) for identity in REQUIREMENTS):
-            raise pytest.UsageError(
-                f"--requirement {prefix}: no such requirement; ids look like LIN-3, chapters like LIN"
-            )
-    return chosen
+            raise pytest.UsageError(f"{option} {prefix}: no such requirement; ids look like LIN-3, chapters like LIN")
+    return {identity for identity in REQUIREMENTS if any(matches(identity, prefix) for prefix in prefixes)}
 
 
 def matches(identity: str, prefix: str) -> bool:
@@ -181,6 +199,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         metavar="ID",
         help="only this requirement (LIN-3) or chapter (LIN); may be repeated",
+    )
+    add(
+        "--skip-requirement", action="append", metavar="ID", help="all but this requirement or chapter; may be repeated"
     )
     add("--xfails", metavar="FILE", help="requirement ids, one a line, that are known to fail")
     add("--report", metavar="FILE", help="write one record per requirement and implementation as JSON")
@@ -254,7 +275,9 @@ def versions() -> dict[str, str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "check" in metafunc.fixturenames and STASH in metafunc.config.stash:
         run = metafunc.config.stash[STASH]
-        metafunc.parametrize("check", run.specs, ids=[run.names[spec] for spec in run.specs], indirect=True)
+        # The requirement's id in the name of its test: for -k, --durations and the summaries.
+        identity = metafunc.function.requirement
+        metafunc.parametrize("check", run.specs, ids=[f"{identity}-{run.names[s]}" for s in run.specs], indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -300,47 +323,46 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     if not hasattr(pyfuncitem.function, "requirement"):
         return (yield)
     check = cast(Check, pyfuncitem.funcargs["check"])
-    run = pyfuncitem.config.stash[STASH]
-    record = Record(check.requirement.id, check.subject.name, "error")
-    started = time.perf_counter()
+    known = check.requirement.id in pyfuncitem.config.stash[STASH].xfails
+    started, raised, result = time.perf_counter(), None, None
     try:
         result = yield
-        record.verdict = "xpassed" if record.requirement in run.xfails else "passed"
-        return result
-    except Unsupported:
-        record.verdict = "unsupported"
-        pytest.skip("unsupported by the implementation")
-    except NotRun as error:
-        record.verdict, record.message = "not run", str(error)
-        pytest.skip(f"not run: {error}")
-    except Nonconformity as error:
-        record.verdict, record.message, record.recipe = "failed", str(error), repr(error.recipe) if error.recipe else ""
-        if record.requirement in run.xfails:
-            record.verdict = "xfailed"
-            pytest.xfail(str(error))
-        pytest.fail(f"{check.requirement.claim} {error}", pytrace=False)
-    finally:
-        record.seconds = round(time.perf_counter() - started, 3)
-        record.cases, record.left_out = check.solved, check.left_out
-        shown = check.measurements[-1] if record.verdict in ("failed", "xfailed") and check.measurements else None
-        shown = shown or max(check.measurements, key=lambda measurement: measurement.strain, default=None)
-        if shown is not None:
-            record.what, record.figure, record.relation, record.bound = (
-                shown.what,
-                shown.figure,
-                shown.relation,
-                shown.bound,
-            )
-        pyfuncitem.user_properties.append(("conformance", vars(record)))
+    except Exception as error:
+        raised = error
+    record = record_module.judged(check, raised, known)
+    record.seconds = round(time.perf_counter() - started, 3)
+    pyfuncitem.user_properties.append(("conformance", vars(record)))
+    # Not while `raised` is handled: pytest would print it and its message a second time.
+    if record.verdict in record_module.LEFT_OUT:
+        pytest.skip(f"{record.verdict}{': ' * bool(record.message)}{record.message}")
+    if record.verdict == "xfailed":
+        pytest.xfail(record.message)
+    if raised is not None:
+        raise raised
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The text of a failed requirement is its message, for it is no fault in the test's lines."""
+    report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, Nonconformity):
+        report.longrepr = str(call.excinfo.value)
+    return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> Iterator[None]:
     yield
-    if report.when == "call" and CONTROLLER:
-        CONTROLLER[0].records += [
-            Record(**cast(dict[str, Any], value)) for key, value in report.user_properties if key == "conformance"
-        ]
+    if report.when == "call" and CONTROLLER and (found := records_of(report)):
+        CONTROLLER[0].records += found
+        CONTROLLER[0].write_report(complete=False)
+
+
+def records_of(report: pytest.TestReport) -> list[Record]:
+    return [Record(**cast(dict[str, Any], value)) for key, value in report.user_properties if key == "conformance"]
 
 
 # The run whose records are collected: reports arrive without their configuration.
@@ -356,22 +378,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if hasattr(session.config, "workerinput"):
         return
     record_module.explain(run.records)
+    run.write_report(complete=True)
     config = session.config
-    if config.getoption("--report"):
-        content = record_module.report(
-            run.records,
-            level=run.level,
-            dtype=run.dtype,
-            device=run.device,
-            versions=versions(),
-            platform=platform.platform(),
-        )
-        write_text(
-            Path(config.getoption("--report")), json.dumps(content, indent=1, ensure_ascii=False, allow_nan=True) + "\n"
-        )
     if config.getoption("--markdown"):
         write_text(Path(config.getoption("--markdown")), record_module.markdown(run.records))
-    nothing = not any(record.verdict in ("passed", "failed", "xfailed", "xpassed", "error") for record in run.records)
+    nothing = all(record.verdict in record_module.LEFT_OUT for record in run.records)
     if (
         nothing
         and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -380,33 +391,41 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Iterator[None]:
+    """What the run found; pytest's own lists of failures would say each of them twice more."""
     if STASH not in config.stash or not config.stash[STASH].records:
-        return
-    run, out = config.stash[STASH], terminalreporter
+        return (yield)
+    wrong = terminalreporter.getreports("failed") + terminalreporter.getreports("error")
+    if config.option.tbstyle == "auto" and all(records_of(report) for report in wrong):
+        config.option.tbstyle = "no"
+        terminalreporter.reportchars = terminalreporter.reportchars.replace("f", "")
+    result = yield
+    summary(config.stash[STASH], terminalreporter, detailed=config.option.verbose > 0)
+    return result
+
+
+def summary(run: Run, out: Any, detailed: bool) -> None:
     out.section("conformance")
-    names = list(dict.fromkeys(record.implementation for record in run.records))
-    if len(names) <= 2 or config.option.verbose > 0:
+    grouped = record_module.by_implementation(run.records)
+    if len(grouped) <= 2 or detailed:
         headers, rows = record_module.detail_rows(run.records)
         out.write_line(record_module.table(headers, rows, widths=[None, 16, 44, 30, None, None, 20]))
         out.write_line("")
     out.write_line(record_module.table(*record_module.summary_rows(run.records)))
     specs = {name: spec for spec, name in run.names.items()}
-    for name in names:
-        wrong = [
-            record
-            for record in record_module.ordered(run.records)
-            if record.implementation == name and record.verdict in FAILURES
-        ]
-        unexpected = [r.requirement for r in run.records if r.implementation == name and r.verdict == "xpassed"]
-        failed = {record.requirement for record in wrong}
+    for name, own in grouped.items():
+        wrong = [record for record in own if record.verdict in FAILURES]
+        unexpected = [record.requirement for record in own if record.verdict == "xpassed"]
         for record in wrong:
             if not record.follows_from:
                 out.write_line("")
-                out.write_line(record_module.failure_text(record, specs[name], failed))
+                out.write_line(record_module.failure_text(record, specs[name], own))
         if following := [f"{r.requirement} (from {', '.join(r.follows_from)})" for r in wrong if r.follows_from]:
             out.write_line(f"\n{name}: mend those first; these follow from them: {'; '.join(following)}")
         if unexpected:
             out.write_line(f"\n{name}: passed although listed in --xfails: {', '.join(unexpected)}")
-    if not any(record.verdict not in ("unsupported", "not run") for record in run.records):
+        if parts := record_module.parts_text(own):
+            out.write_line(f"\n{name}: {parts}")
+    if all(record.verdict in record_module.LEFT_OUT for record in run.records):
         out.write_line("nothing was tested: no requirement is supported by any implementation", red=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 ADAPTERS = """
 import os, time
 import numpy as np
+import psutil
 from pcalm_conformance import oracle
 from pcalm_conformance.protocol import Solution
 
@@ -68,9 +70,22 @@ def spoil_inputs(problem, found):
 def spoil_raise(problem, found):
     raise RuntimeError("no such luck")
 
+def spoil_judge(problem, found):
+    if problem.method == "pc":
+        os.kill(psutil.Process(os.getppid()).ppid(), 9)  # above it is what keeps watch, and then the suite
+    return found
+
+def spoil_late(problem, found):
+    if problem.method == "pc":
+        raise RuntimeError("too late" + "!" * 10_000)
+    return found
+
 right = Right()
+kills = Broken("kills", spoil_judge)
+late = Broken("late", spoil_late)
 same_name = Right()
 bp_only = Only("bp-only", lambda problem: problem.method == "bp")
+shallow = Only("shallow", lambda problem: len(problem.weights) < 5)
 nothing = Only("nothing", lambda problem: False)
 nan = Broken("nan", spoil_nan)
 hang = Broken("hang", spoil_hang)
@@ -195,6 +210,56 @@ def test_the_others_survive(suite: Any, name: str, option: str, words: str) -> N
     assert found["right/MOD-1"].verdict == found["right/MOD-8"].verdict == "passed"
 
 
+def test_passed_in_part_is_counted_apart(suite: Any, tmp_path: Path) -> None:
+    arguments = ["--implementation", "adapters:shallow", "--requirement", "MOD-1", "--requirement", "MOD-2"]
+    status, output, found = suite(*arguments, "--markdown", "table.md")
+    assert status == 0
+    record = found["shallow/MOD-1"]
+    assert (record.verdict, record.cases, record.left_out) == ("passed in part", 3, 6)
+    assert record.message == "6 left out: unsupported"
+    assert re.search(r"MOD-1 .* passed in part \(3 of", output)
+    for text in (output, (tmp_path / "table.md").read_text(encoding="utf-8")):
+        assert "2 passed in part only, the other cases were left out: MOD-1 (3 of 9), MOD-2 (6 of 18)" in text
+        assert "2/2 (2 passed in part)" in text
+
+
+def test_a_failure_is_told_once_and_by_the_figure_that_failed(suite: Any) -> None:
+    """DYN-3 solves a "pc" problem after figures that hold."""
+    arguments = ["--implementation", "adapters:late", "--implementation", "adapters:sign"]
+    status, output, found = suite(*arguments, "--requirement", "DYN-3", "--requirement", "DYN-9", "--tb=auto")
+    assert status == 1
+    late, sign = found["late/DYN-3"], found["sign/DYN-9"]
+    assert (late.broke, late.figure, late.what) == (True, None, "")
+    assert 1000 < len(late.message) < 3000
+    assert "solve() raised RuntimeError: too late!!!" in late.message
+    assert f"measured {sign.figure:.6g}, required <= {sign.bound:.6g}" in sign.message
+    assert output.count(sign.message) == output.count("solve() raised RuntimeError: too late!!!") == 1
+    assert "During handling" not in output
+    assert "known mistakes" in output.split("DYN-9 · sign")[1]
+    assert "known mistakes" not in output.split("DYN-3 · late")[1].split("DYN-9 · sign")[0]
+
+
+def test_requirements_are_chosen_by_id(suite: Any) -> None:
+    arguments = ["--implementation", "adapters:right", "--requirement", "MOD"]
+    _, output, found = suite(*arguments, "-k", "MOD-8", "--durations=1", "-vv")
+    assert set(found) == {"right/MOD-8"}
+    assert "test_skip_chain[MOD-8-right]" in output.split("slowest")[1]
+    _, _, found = suite(*arguments, "--skip-requirement", "mod-1", "--skip-requirement", "MOD-4")
+    assert {identity.removeprefix("right/MOD-") for identity in found} == set("235678")
+    status, output, _ = suite(*arguments, "--skip-requirement", "MOD-11")
+    assert status == 4
+    assert "--skip-requirement MOD-11: no such requirement" in output
+
+
+def test_a_run_that_is_killed_leaves_what_it_found(suite: Any, tmp_path: Path) -> None:
+    """The adapter ends the suite at the first "pc" problem."""
+    _, _, found = suite("--implementation", "adapters:kills", "--requirement", "MOD-1", "--requirement", "ENE-1")
+    assert {identity: record.verdict for identity, record in found.items()} == {"kills/MOD-1": "passed"}
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert content["complete"] is False
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
 def test_nothing_supported_is_an_error(suite: Any) -> None:
     status, output, found = suite("--implementation", "adapters:nothing", "--requirement", "MOD")
     assert status == 5
@@ -223,7 +288,7 @@ def test_options_that_narrow(suite: Any) -> None:
     status, _, found = suite("--implementation", "adapters:right", "--requirement", "MOD-4", "--max-depth", "2")
     assert status == 5
     assert found["right/MOD-4"].verdict == "not run"
-    assert found["right/MOD-4"].message == "its cases are deeper than 2"
+    assert found["right/MOD-4"].message == "deeper than 2"
     arguments = ["--implementation", "adapters:right", "--implementation", "adapters:same_name"]
     status, output, _ = suite(*arguments, "--requirement", "MOD-1")
     assert status == 4

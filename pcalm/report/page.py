@@ -135,7 +135,8 @@ def _cell(column: Column, value: Value, right: bool) -> str:
         # Sorting goes by the unrounded number; "–" has none.
         number = f' data-value="{value!r}"' if value is not None and value == value else ""
         return f'<td class="number"{number}>{shown}</td>'
-    kind = f"text {shown}" if column.form == VERDICT else "text"
+    # The verdict without what stands in brackets, as one class: "passed in part" must not look like "passed".
+    kind = f"text {shown.split(' (')[0].replace(' ', '-')}" if column.form == VERDICT else "text"
     return f'<td class="{kind}">{shown}</td>'
 
 

@@ -103,15 +103,18 @@ def conformance_report(name: str, verdict: str = "passed") -> dict[str, Any]:
             "relation": "<=",
             "bound": 1.0,
             "cases": 3,
-            "left_out": 0,
+            "left_out": 6 * (outcome == "passed in part"),
+            "solved": 5,
             "seconds": 0.25,
             "message": "",
             "recipe": "",
+            "broke": False,
             "follows_from": [],
         }
 
     return {
-        "schema": 1,
+        "schema": 2,
+        "complete": True,
         "level": "quick",
         "dtype": "float64",
         "versions": {"numpy": "2.0.0"},
