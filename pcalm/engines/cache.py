@@ -7,5 +7,13 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """$XDG_CACHE_HOME/pcalm, by default ~/.cache/pcalm."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pcalm"
+    """$XDG_CACHE_HOME/pcalm, by default ~/.cache/pcalm.
+
+    Raises:
+        RuntimeError: there is no such place, for want of a home.
+    """
+    named = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(named or Path.home() / ".cache") / "pcalm"
+    except RuntimeError as error:
+        raise RuntimeError("no place for a cache: this user has no home; set HOME or XDG_CACHE_HOME") from error

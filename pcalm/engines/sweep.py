@@ -1,11 +1,12 @@
 """The CPU engine: `sweep.cpp`, compiled on first use for this machine and kept in the user's cache.
 
 A build lives in $XDG_CACHE_HOME/pcalm (default ~/.cache/pcalm) as sweep-<key>-<digest>.so. The key is a hash of all
-that went into it: the source, the compiler's predefined macros (its version and the CPU's features among them), the
-flags and torch's version; so two checkouts, or two machines that share a home, never share a build. The digest is that
-of the file itself, so a damaged one is recognised before it is loaded, and built again. Every build runs in a directory
-of its own and is moved into place when it is complete: two at a time do not meet, and a killed one leaves nothing that
-a later one waits for.
+that went into it: the source, the compiler's predefined macros (its version and the CPU's features among them) and the
+command; so two checkouts, or two machines that share a home, never share a build. The digest is that of the file, so a
+damaged one is recognised before it is loaded, and built again. Every build runs in a directory of its own and is
+moved into place when it is complete: two at a time do not meet, and what a killed one leaves the next one clears.
+
+The compiler is $CXX, or else c++, read as a shell would: CXX="ccache g++" and CXX="'/my tools/g++' -O1" are commands.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -30,8 +33,10 @@ from pcalm.engines import Solution
 from pcalm.engines.cache import cache_dir
 from pcalm.methods import BP, SETTINGS, Method, Setting, active
 from pcalm.network import DTYPES, ResidualMLP
+from pcalm.temporary import temporary
 
 SOURCE = Path(__file__).with_name("sweep.cpp")
+log = logging.getLogger("pcalm")
 ACTIVATIONS = ("linear", "tanh", "relu")  # in the order of sweep.cpp's enum
 
 
@@ -126,18 +131,21 @@ def library() -> ctypes.CDLL | str:
     """The compiled sweep, built if need be; or why there is none. Asked once per process."""
     try:
         return find_or_build()
-    except (OSError, RuntimeError, ImportError) as error:
+    except (OSError, RuntimeError) as error:
         return str(error)
 
 
 def find_or_build() -> ctypes.CDLL:
     """The compiled sweep from the cache, or else built and put there.
 
+    Where the cache cannot be written, or nothing may be run from it, this process builds one for itself among the
+    system's temporary files, and says so.
+
     Raises:
-        RuntimeError, OSError, ImportError: no compiler, or the build failed, or its result does not load.
+        RuntimeError: no compiler, no place for the cache, the build failed, or its result does not load.
     """
-    flags, macros = target()
-    parts = (SOURCE.read_bytes(), macros, repr(flags).encode(), torch.__version__.encode())
+    command, macros = target()
+    parts = (SOURCE.read_bytes(), macros, repr(command).encode())
     key = _digest(b"".join(hashlib.sha256(part).digest() for part in parts))
     cache = cache_dir()
     for built in cache.glob(f"sweep-{key}-*.so"):
@@ -145,84 +153,91 @@ def find_or_build() -> ctypes.CDLL:
             if built.stem.endswith(_digest(built.read_bytes())):
                 return ctypes.CDLL(str(built))
             built.unlink()
-    with _workspace(cache) as workspace:
-        built = compile_sweep(flags, workspace)
-        with contextlib.suppress(OSError):  # a cache that cannot be written: this process uses what it built
-            built = built.replace(cache / f"sweep-{key}-{_digest(built.read_bytes())}.so")
-        return ctypes.CDLL(str(built))
+    flaws: list[str] = []
+    for place in (cache, Path(tempfile.gettempdir())):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with temporary(place, "sweep", lambda path: path.mkdir(mode=0o700)) as workspace:
+                threads = probe(command, workspace)
+                for flaw in flaws:
+                    log.warning("engine 'cpu' is built again by every process: %s; set XDG_CACHE_HOME", flaw)
+                built = compile_sweep([*command, *threads], workspace)
+                if place == cache:
+                    with contextlib.suppress(OSError):  # full by now: this process uses what it built
+                        built = built.replace(cache / f"sweep-{key}-{_digest(built.read_bytes())}.so")
+                return ctypes.CDLL(str(built))
+        except OSError as error:
+            flaws.append(f"{str(place)!r} cannot hold it ({error.strerror or error})")
+    raise RuntimeError("; ".join(flaws))
 
 
 def target() -> tuple[list[str], bytes]:
-    """The flags for this machine's own CPU, and the compiler's predefined macros under them."""
+    """The command that compiles for this machine's own CPU, and the compiler's predefined macros under it.
+
+    Raises:
+        RuntimeError: no working compiler.
+    """
     if sys.platform == "win32":
         raise RuntimeError("it needs GCC or Clang, for their vector extensions")
-    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    named = os.environ.get("CXX", "").strip() or "c++"
+    try:
+        compiler = [named] if shutil.which(named) else shlex.split(named)  # a path with spaces need not be quoted
+    except ValueError as error:
+        raise RuntimeError(f"CXX must be a command as a shell reads it, got {named!r}: {error}") from error
     for native in (["-march=native"], ["-mcpu=native"], []):
-        command = [*compiler, *native, "-dM", "-E", "-x", "c++", os.devnull]
+        command = [*compiler, "-std=c++20", "-O3", *native]
         try:
-            macros = subprocess.run(command, capture_output=True, check=True).stdout
+            shown = subprocess.run([*command, "-dM", "-E", "-x", "c++", os.devnull], capture_output=True, check=True)
         except OSError as error:
             reason = f"no C++ compiler: {compiler[0]!r} does not run ({error.strerror}); install g++ or set CXX"
             raise RuntimeError(reason) from error
         except subprocess.CalledProcessError:
             continue
-        return ["-O3", *native], macros
+        return command, shown.stdout
     raise RuntimeError(f"{shlex.join(compiler)!r} is no working C++ compiler; set CXX to g++ or clang++")
 
 
-def compile_sweep(flags: list[str], directory: Path) -> Path:
-    """Builds the shared library in an empty directory; without OpenMP, on one thread, where the compiler has none.
+def probe(command: list[str], directory: Path) -> list[str]:
+    """The flags with which the compiler builds for several threads, or none where it cannot.
+
+    The build takes half a minute, so that a library of one line goes first: it shows whether one can be loaded from
+    the directory at all.
+
+    Raises:
+        OSError: none can.
+        RuntimeError: none can be built.
+    """
+    source = directory / "probe.cpp"
+    source.write_text('extern "C" int probe() { return 0; }\n')
+    for threads in (["-fopenmp"], []):
+        try:
+            ctypes.CDLL(str(_compile([*command, *threads], source, directory / f"probe{len(threads)}.so")))
+        except RuntimeError as error:
+            failure = error
+        else:
+            return threads
+    raise failure
+
+
+def compile_sweep(command: list[str], directory: Path) -> Path:
+    """Builds the shared library in a directory.
 
     Raises:
         RuntimeError: the build failed; with the compiler's first complaint.
     """
-    from torch.utils import cpp_extension  # slow to import, and needed for this alone
-
-    for openmp in (["-fopenmp"], []):
-        place = directory / f"build{len(openmp)}"
-        place.mkdir()
-        try:
-            with _ninja_on_path():
-                cpp_extension.load(
-                    "sweep",
-                    str(SOURCE),
-                    extra_cflags=[*flags, *openmp],
-                    extra_ldflags=openmp,
-                    build_directory=str(place),
-                    is_python_module=False,
-                )
-        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-            lines = str(error).splitlines()
-            failure = next((line for line in lines[1:] if "error" in line.lower()), lines[0])
-        else:
-            return next(place.glob("*.so"))
-    raise RuntimeError(f"the build of {SOURCE.name} failed: {failure}")
+    return _compile(command, SOURCE, directory / "sweep.so")
 
 
-@contextlib.contextmanager
-def _workspace(cache: Path) -> Iterator[Path]:
-    """A private directory inside the cache, or, where that cannot be written, among the system's temporary files."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        made = tempfile.TemporaryDirectory(dir=cache, ignore_cleanup_errors=True)
-    except OSError:
-        made = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    with made as name:
-        yield Path(name)
-
-
-@contextlib.contextmanager
-def _ninja_on_path() -> Iterator[None]:
-    """Lets torch find the `ninja` of this environment, activated or not."""
-    before = os.environ.get("PATH", "")
-    with contextlib.suppress(ImportError):
-        import ninja
-
-        os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, before])
-    try:
-        yield
-    finally:
-        os.environ["PATH"] = before
+def _compile(command: list[str], source: Path, library: Path) -> Path:
+    command = [*command, "-shared", "-fPIC", str(source), "-o", str(library)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", env={**os.environ, "LC_ALL": "C"}, check=False
+    )
+    if done.returncode:
+        lines = done.stderr.splitlines() or [f"exit status {done.returncode}"]
+        complaint = next((line for line in lines if "error" in line.lower()), lines[0])
+        raise RuntimeError(f"the build of {source.name} failed: {complaint}")
+    return library
 
 
 def _digest(content: bytes) -> str:

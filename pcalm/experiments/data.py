@@ -143,8 +143,13 @@ def locate(name: str, data_dir: str | Path | None = None, *, download: bool = Tr
     if data_dir is not None:
         require(Path(data_dir).is_dir(), f"data_dir must be an existing folder, got {str(data_dir)!r}")
     named = os.environ.get("PCALM_DATA")
-    places = [Path(place) for place in (data_dir, named, cache_dir(), DEBIAN) if place]
     tried = []
+    try:
+        cache = cache_dir()
+    except RuntimeError as error:
+        cache, download = None, False
+        tried.append(str(error))
+    places = [Path(place) for place in (data_dir, named, cache, DEBIAN) if place]
     for place in places:
         for folder in (place / name, place, *([place / "package" / "data"] if name == "mnist" else [])):
             flaw = _flaw(name, folder)

@@ -139,4 +139,5 @@ def test_environment_has_all_that_the_package_needs() -> None:
 
     text = re.sub(r"^\s*//.*$", "", (ROOT / "asv.conf.json").read_text(), flags=re.MULTILINE)
     needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert set(json.loads(text)["matrix"]["req"]) == {Requirement(line).name for line in needed}
+    builds = {"ninja", "setuptools"}
+    assert set(json.loads(text)["matrix"]["req"]) == builds | {Requirement(line).name for line in needed}

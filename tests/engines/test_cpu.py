@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils import cpp_extension
 
 from pcalm import dynamics
 from pcalm.dynamics import State
@@ -26,7 +27,7 @@ from tests.engines.engine_cases import FORMS, METHODS, SEEDS, layered, problem, 
 
 # With a compiler a build that fails is a failed test; without one the engine is said to be unavailable, tested below.
 needs_compiler = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "c++").split()[0]) is None, reason="no C++ compiler on PATH"
+    shutil.which(shlex.split(os.environ.get("CXX") or "c++")[0]) is None, reason="no C++ compiler on PATH"
 )
 
 
@@ -234,7 +235,7 @@ class Forge:
         self.content = content
         self.calls = 0
 
-    def __call__(self, flags: list[str], directory: Path) -> Path:
+    def __call__(self, command: list[str], directory: Path) -> Path:
         self.calls += 1
         made = directory / "made.so"
         made.write_bytes(self.content)
@@ -282,22 +283,20 @@ def test_a_damaged_build_is_built_again(cache: Path, forge: Forge, damage: bytes
 
 
 @needs_compiler
-@pytest.mark.parametrize("changed", ["source", "macros", "flags", "torch"])
+@pytest.mark.parametrize("changed", ["source", "macros", "command"])
 def test_a_build_of_anything_else_is_not_used(
     cache: Path, forge: Forge, changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     first = Path(sweep.find_or_build()._name)
-    flags, macros = sweep.target()
+    command, macros = sweep.target()
     if changed == "source":
         source = tmp_path / "sweep.cpp"
         source.write_bytes(sweep.SOURCE.read_bytes() + b"\n")
         monkeypatch.setattr(sweep, "SOURCE", source)
     elif changed == "macros":
-        monkeypatch.setattr(sweep, "target", lambda: (flags, macros + b"#define __AVX9__ 1\n"))
-    elif changed == "flags":
-        monkeypatch.setattr(sweep, "target", lambda: ([*flags, "-g"], macros))
+        monkeypatch.setattr(sweep, "target", lambda: (command, macros + b"#define __AVX9__ 1\n"))
     else:
-        monkeypatch.setattr(torch, "__version__", "0.0")
+        monkeypatch.setattr(sweep, "target", lambda: ([*command, "-g"], macros))
     second = Path(sweep.find_or_build()._name)
     assert forge.calls == 2
     assert names(cache) == sorted([first.name, second.name])
@@ -307,9 +306,9 @@ def test_a_build_of_anything_else_is_not_used(
 def test_two_builds_at_a_time_do_not_meet(cache: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
     together, found = threading.Barrier(3, timeout=60), []
 
-    def slow(flags: list[str], directory: Path) -> Path:
+    def slow(command: list[str], directory: Path) -> Path:
         together.wait()  # all of them found an empty cache
-        made = forge(flags, directory)
+        made = forge(command, directory)
         together.wait()
         return made
 
@@ -325,22 +324,63 @@ def test_two_builds_at_a_time_do_not_meet(cache: Path, forge: Forge, monkeypatch
 
 
 @needs_compiler
-def test_a_killed_build_does_not_stop_the_next(cache: Path, forge: Forge) -> None:
-    left = cache / "tmpkilled" / "build1"
+def test_what_a_killed_build_left_is_cleared(cache: Path, forge: Forge) -> None:
+    left = cache / f".sweep.{'0' * 32}.tmp"
     left.mkdir(parents=True)
-    (left / "lock").touch()  # torch's own lock, which a build in the same directory would wait for without end
     (left / "sweep.so").write_bytes(forge.content[:100])
-    sweep.find_or_build()
+    built = sweep.find_or_build()
+    assert names(cache) == [Path(built._name).name]
     assert forge.calls == 1
 
 
 @needs_compiler
-def test_a_cache_that_cannot_be_written(cache: Path, forge: Forge) -> None:
+def test_a_cache_that_cannot_be_written(cache: Path, forge: Forge, caplog: pytest.LogCaptureFixture) -> None:
     cache.parent.write_text("a file where the cache should be")
     sweep.find_or_build()
     assert forge.calls == 1
     assert cache.parent.is_file()
     assert names(cache.parent.parent / "temporary") == []
+    (warning,) = [entry.getMessage() for entry in caplog.records if entry.name == "pcalm"]
+    assert re.search(r"built again by every process: .*/pcalm. cannot hold it \(.+\); set XDG_CACHE_HOME", warning)
+
+
+@needs_compiler
+def test_a_cache_that_nothing_may_be_run_from(
+    cache: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found before the build, which would take half a minute."""
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "noexec", "none", str(cache.parent.parent / "temporary")], capture_output=True
+    )
+    if mount.returncode:
+        pytest.skip(f"only root may mount a file system: {mount.stderr.decode().strip()}")
+    noexec = cache.parent.parent / "temporary"
+    try:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(noexec))
+        with pytest.raises(RuntimeError, match=r"/pcalm. cannot hold it \(.*\); ./.*/temporary. cannot hold it"):
+            sweep.find_or_build()
+        assert forge.calls == 0
+        cache.mkdir(parents=True)
+        monkeypatch.setattr("tempfile.tempdir", str(cache))
+        assert sweep.find_or_build().tile_float32() > 0
+        assert forge.calls == 1
+        assert "is built again by every process" in caplog.text
+        assert names(noexec / "pcalm") == names(cache) == []
+    finally:
+        # Lazily: glibc leaves the library that it could not load mapped in this process.
+        subprocess.run(["umount", "--lazy", str(noexec)], check=True)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("unasked")
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", unknown)
+    expected = "no place for a cache: this user has no home; set HOME or XDG_CACHE_HOME"
+    assert sweep.unavailable(torch.device("cpu"), torch.float32) == expected
 
 
 @needs_compiler
@@ -370,49 +410,74 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("unasked")
 @pytest.mark.parametrize(
-    ("fails", "reason"),
+    ("named", "reason"),
     [
-        ("*", "'{fake}' is no working C++ compiler; set CXX to g++ or clang++"),
-        ('*" -c "*', "the build of sweep.cpp failed: fake: error: out of order"),
-        ('*" -v "*|*" --version "*', "the build of sweep.cpp failed: Command '['{fake}', '-"),
+        ("", "no C++ compiler: 'c++' does not run"),
+        ("  ", "no C++ compiler: 'c++' does not run"),
+        ("/my tools/c++", "no C++ compiler: '/my' does not run"),
+        ("g++ '", 'CXX must be a command as a shell reads it, got "g++ \'": No closing quotation'),
     ],
-    ids=["always", "compiling", "asked for its version"],
 )
-def test_a_compiler_that_fails(fails: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = tmp_path / "c++"
-    fake.write_text(f'#!/bin/sh\ncase " $* " in {fails}) echo "fake: error: out of order" >&2; exit 1;; esac\n')
-    fake.chmod(0o755)
-    monkeypatch.setenv("CXX", str(fake))
+def test_a_compiler_that_is_none(named: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", named)
+    monkeypatch.setenv("PATH", "/nowhere")
     found = sweep.unavailable(torch.device("cpu"), torch.float32)
     assert found is not None
-    assert found.startswith(reason.format(fake=fake))
+    assert found.startswith(reason)
+
+
+def fake_compiler(path: Path, script: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.usefixtures("unasked")
+@pytest.mark.parametrize(
+    ("fails", "reason"),
+    [
+        ("*", "'{fake} -O1' is no working C++ compiler; set CXX to g++ or clang++"),
+        ("*-shared*", "the build of probe.cpp failed: fake: error: out of order"),
+    ],
+    ids=["always", "linking"],
+)
+def test_a_compiler_that_fails(fails: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = fake_compiler(tmp_path / "c++", f'case "$*" in {fails}) echo "fake: error: out of order" >&2; exit 1;; esac')
+    monkeypatch.setenv("CXX", f"{fake} -O1")
+    assert sweep.unavailable(torch.device("cpu"), torch.float32) == reason.format(fake=fake)
     assert not list((tmp_path / "cache").rglob("*.so"))
 
 
-def test_without_openmp_it_is_built_for_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str, source: str, *, extra_cflags: list[str], build_directory: str, **rest: object) -> None:
-        (Path(build_directory) / "lock").touch()
-        if "-fopenmp" in extra_cflags:
-            raise RuntimeError("Error building extension\nerror: unsupported option '-fopenmp'")
-        (Path(build_directory) / "sweep.so").touch()
+@needs_compiler
+@pytest.mark.parametrize("named", ["{wrapper} {real}", "'{real}' -O1", "{spaced}", "'{spaced}' -O1"])
+def test_the_compiler_is_a_command_as_a_shell_reads_it(
+    cache: Path, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrapper such as ccache, options, and a path with a space, quoted or not; shown on a library of one line."""
+    real = shutil.which(shlex.split(os.environ.get("CXX", "c++"))[0])
+    wrapper = fake_compiler(tmp_path / "wrapper", 'exec "$@"')
+    spaced = fake_compiler(tmp_path / "my tools" / "c++", f'exec "{real}" "$@"')
+    monkeypatch.setenv("CXX", named.format(real=real, wrapper=wrapper, spaced=spaced))
+    command, macros = sweep.target()
+    assert b"__cplusplus 202002" in macros
+    assert ("-O1" in command) == ("-O1" in named)
+    workspace = tmp_path / "work space"
+    workspace.mkdir()
+    assert sweep.probe(command, workspace) in (["-fopenmp"], [])
 
-    monkeypatch.setattr(cpp_extension, "load", load)
-    assert sweep.compile_sweep(["-O3"], tmp_path) == tmp_path / "build0" / "sweep.so"
+
+@needs_compiler
+def test_without_openmp_it_is_built_for_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.which(shlex.split(os.environ.get("CXX", "c++"))[0])
+    refusing = fake_compiler(tmp_path / "c++", f'case "$*" in *-fopenmp*) exit 1; esac\nexec "{real}" "$@"')
+    assert sweep.probe([str(refusing)], tmp_path) == []
 
 
 def test_flags_that_the_compiler_does_not_know_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = tmp_path / "c++"
-    fake.write_text('#!/bin/sh\ncase "$*" in *native*) exit 1; esac\necho "#define fake"\n')
-    fake.chmod(0o755)
+    fake = fake_compiler(tmp_path / "c++", 'case "$*" in *native*) exit 1; esac\necho "#define fake"')
     monkeypatch.setenv("CXX", str(fake))
-    assert sweep.target() == (["-O3"], b"#define fake\n")
-
-
-def test_ninja_is_found_in_an_environment_that_is_not_activated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with sweep._ninja_on_path():
-        assert shutil.which("ninja") is not None
-    assert os.environ["PATH"] == "/nowhere"
+    assert sweep.target() == ([str(fake), "-std=c++20", "-O3"], b"#define fake\n")
 
 
 def test_importing_the_package_compiles_nothing(tmp_path: Path) -> None:

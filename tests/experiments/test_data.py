@@ -154,6 +154,19 @@ def test_nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list((tmp_path / "cache").rglob("*ubyte*"))
 
 
+def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Path) -> None:
+    """As in a container that runs under a number that no user has."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", unknown)
+    assert data.locate("mnist", lay(tmp_path / "named")) == tmp_path / "named"
+    with pytest.raises(FileNotFoundError, match="no place for a cache: this user has no home; set HOME or XDG_CACHE"):
+        data.locate("mnist")
+
+
 def test_download_is_verified_and_kept(tmp_path: Path, server: Path) -> None:
     found = data.load("mnist")
     assert found.train_labels.tolist() == LABELS.tolist()
