@@ -45,7 +45,7 @@ from pcalm.report.figures import (
 from pcalm.report.figures import scattering as scattering_curves
 from pcalm.report.figures.drawing import Figure
 from pcalm.report.results import Results
-from pcalm.report.tables import Column, Table
+from pcalm.report.tables import Column, Table, escape
 
 HERE = Path(__file__).parent
 KILL_MATRIX = HERE.parent / "conformance" / "pcalm_conformance" / "kill_matrix.json"
@@ -86,7 +86,7 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
         for item in (each for build in builds for each in build(source)):
             if isinstance(item, Figure):
                 drawn[item.id] = item
-                shown += [f"![{item.title}](figures/{item.id}.svg)", "", item.caption, ""]
+                shown += [f"![{escape(item.title)}](figures/{item.id}.svg)", "", escape(item.caption), ""]
             elif item.rows:
                 shown += [item.section("markdown", level=3), ""]
         if shown:

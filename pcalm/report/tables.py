@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,17 @@ FORMATS = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs"
 SUFFIXES = {"terminal": "txt", "markdown": "md", "latex": "tex", "html": "html", "csv": "csv"}
 MISSING = "–"
 VERDICT = "verdict"
+# What Markdown gives a meaning to: a bar would end a cell, and < begin HTML.
+MEANING = re.compile(r"[\\`*|<>\[\]&~$]|(?<!\w)_|_(?!\w)")
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line. An underscore inside a word has no meaning there."""
+    return MEANING.sub(r"\\\g<0>", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 @dataclass(frozen=True)
@@ -100,14 +112,16 @@ class Table:
             text = io.StringIO(newline="")
             csv.writer(text, lineterminator="\n").writerows([self.headers, *self.rows])
             return text.getvalue()
-        rows = self.shown()
-        if form == "markdown":  # a bar would end the cell
-            rows = [[text.replace("|", "\\|") for text in row] for row in rows]
+        headers, rows = self.headers, self.shown()
+        if form != "terminal":  # there, a line may break in a cell
+            headers, rows = [_one_line(text) for text in headers], [[_one_line(text) for text in row] for row in rows]
+        if form == "markdown":
+            headers, rows = [escape(text) for text in headers], [[escape(text) for text in row] for row in rows]
         # Numbers are formatted already; aligning text by the column's kind is all that is left to tabulate.
         align = [self._alignment(index) for index in range(len(self.columns))]
         return tabulate(
             rows,
-            self.headers,
+            headers,
             tablefmt=FORMATS[form],
             disable_numparse=True,
             colalign=align if rows else None,
@@ -116,9 +130,10 @@ class Table:
 
     def section(self, form: str = "terminal", level: int = 2) -> str:
         """Title, table and notes: on a terminal or in Markdown."""
-        head = f"{'#' * level} {self.title}" if form == "markdown" else f"{self.title}\n{'=' * len(self.title)}"
         body = self.render(form) if self.rows else "Nothing has been measured yet."
-        return "\n\n".join([head, body, *self.notes])
+        if form == "markdown":
+            return "\n\n".join([f"{'#' * level} {escape(self.title)}", body, *map(escape, self.notes)])
+        return "\n\n".join([f"{self.title}\n{'=' * len(self.title)}", body, *self.notes])
 
     def as_json(self) -> dict[str, Any]:
         """Everything as plain values; NaN, which JSON lacks, is None."""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -18,7 +24,7 @@ from pcalm.report.figures.drawing import Figure
 from pcalm.report.figures.space_time import CREDIT
 from pcalm.report.figures.styles import STYLES
 from pcalm.report.results import Results
-from tests.report.report_cases import measured, record, write_everything, write_grid
+from tests.report.report_cases import as_written, measured, record, write_everything, write_grid, write_json
 
 IDS = [
     *("accuracy-others", "accuracy-pcalm", "accuracy-theirs", "learning-curves", "cosine-budget", "credit-8"),
@@ -175,3 +181,58 @@ def test_nothing_is_drawn_from_nothing() -> None:
     assert all_figures(Results()) == []
     only = {"scattering": measured()["scattering"]}
     assert [figure.id for figure in all_figures(Results(measured=only))] == ["scattering"]
+
+
+# Settings that would break every figure, or change it.
+MATPLOTLIBRC = """
+text.usetex: True
+axes.facecolor: red
+figure.facecolor: black
+savefig.bbox: tight
+savefig.transparent: True
+font.size: 30
+image.cmap: hot
+axes.prop_cycle: cycler('color', ['r'])
+path.sketch: 1, 100, 2
+axes.xmargin: 0.5
+xtick.direction: in
+lines.marker: x
+backend: svg
+"""
+DRAW = """
+import json, sys
+from pcalm.report import results
+from pcalm.report.figures import all_figures, heat_maps
+found = results.load(sys.argv[1])
+drawn = {figure.id: [figure.svg(), figure.png().hex()] for figure in (*all_figures(found), *heat_maps.figures(found))}
+json.dump(drawn, sys.stdout)
+"""
+
+
+def test_a_users_settings_change_nothing(tmp_path: Path) -> None:
+    write_grid(tmp_path / "runs")
+    write_json(tmp_path / "runs" / "scattering.json", as_written(measured()["scattering"]))
+    (tmp_path / "matplotlibrc").write_text(MATPLOTLIBRC)
+    command = [sys.executable, "-c", DRAW, str(tmp_path / "runs")]
+    changed = {**os.environ, "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=changed, capture_output=True, text=True, check=True)
+    with matplotlib.rc_context({"axes.facecolor": "blue", "font.family": "serif"}):  # set in this process
+        here = {
+            figure.id: [figure.svg(), figure.png().hex()] for figure in all_figures(results.load(tmp_path / "runs"))
+        }
+        assert matplotlib.rcParams["axes.facecolor"] == "blue"
+    assert json.loads(done.stdout) == here
+
+
+@pytest.mark.parametrize("name", ["$x_", "a|b<script>&", "\\frac{1}{0}$$", "名前", "long " * 100, "..", "a/b"])
+def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
+    for setting, depth, implementation in itertools.product(("bp", "pcalm"), (4, 8), (name, name + "!")):
+        for budget in (1, 2):
+            made = record(setting, depth=depth, budget=budget, implementation=implementation)
+            records.write(tmp_path, type(made)(**{**vars(made), "setting": "bp" if setting == "bp" else name}))
+    drawn = all_figures(results.load(tmp_path))
+    assert [figure.id.split("-")[0] for figure in drawn] == ["accuracy", "accuracy", "accuracy", "learning"]
+    assert len({figure.id.lower() for figure in drawn}) == 4
+    for figure in drawn:
+        assert re.fullmatch(r"[\w.-]{1,70}", figure.id, re.ASCII)
+        ElementTree.fromstring(figure.svg())

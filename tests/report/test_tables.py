@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from html import escape
 
 import pytest
 
@@ -33,11 +35,27 @@ def test_every_format_has_every_heading_and_number(form: str) -> None:
         assert part in text
 
 
-def test_what_has_a_meaning_in_a_format_is_escaped() -> None:
-    assert "a\\|b" in TABLE.render("markdown")
-    assert "PC \\& co" in TABLE.render("latex")
-    assert "&lt;i&gt;" in TABLE.render("html")
-    assert "<i>" not in TABLE.render("html")
+HOSTILE = ["a|b", "<b>&amp;</b>", "*x* _y_ `z` [l](u) ~~s~~ $1$", "back\\slash", "two\nlines", "\"quoted\", 'so'"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_has_a_meaning_in_a_format_is_escaped(text: str) -> None:
+    """In headings, cells, titles and notes."""
+    table = Table("t", text, (Column(text), Column("n")), ((text, 1), ("", 2)), notes=(text,))
+    line = " ".join(text.splitlines())
+    markdown = table.section("markdown").splitlines()
+    for written in (markdown[0].removeprefix("## "), markdown[-1]):
+        assert re.sub(r"\\([!-/:-@[-`{-~])", r"\1", written) == line
+    for row in (markdown[2], markdown[4]):
+        cells = re.split(r"(?<!\\)(?:\\\\)*\|", row)
+        assert len(cells) == 4
+        # Whatever has a meaning there has a backslash before it; without the backslashes it is what it was.
+        assert not re.search(r"(?<!\\)(?:\\\\)*[<>*`\[\]&~$]", cells[1])
+        assert re.sub(r"\\([!-/:-@[-`{-~])", r"\1", cells[1]).strip() == line
+    html = table.render("html")
+    assert escape(line, quote=False) in html.replace("&quot;", '"').replace("&#x27;", "'")
+    assert [row[0] for row in csv.reader(io.StringIO(table.render("csv")))] == [text, text, ""]
+    assert not re.search(r"(?<!\\)[$_]", table.render("latex"))
 
 
 def test_json_has_no_nan_and_keeps_the_sources() -> None:

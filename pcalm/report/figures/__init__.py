@@ -6,8 +6,6 @@ methods apart in black and white. The same results give the same SVG, byte for b
 
 from __future__ import annotations
 
-import matplotlib
-
 from pcalm.report.figures import (
     accuracy_by_budget,
     cosine_by_budget,
@@ -18,7 +16,7 @@ from pcalm.report.figures import (
     scattering,
     space_time,
 )
-from pcalm.report.figures.drawing import SETTINGS, Figure
+from pcalm.report.figures.drawing import Figure
 from pcalm.report.results import Results
 
 # In the order of a report.
@@ -36,5 +34,4 @@ SUBJECTS = (
 
 def all_figures(results: Results) -> list[Figure]:
     """Every figure that there are results for."""
-    with matplotlib.rc_context(SETTINGS):
-        return [figure for subject in SUBJECTS for figure in subject.figures(results)]
+    return [figure for subject in SUBJECTS for figure in subject.figures(results)]

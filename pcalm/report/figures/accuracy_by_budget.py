@@ -8,11 +8,12 @@ import pandas
 
 from pcalm.report.comparisons.cells import Cells
 from pcalm.report.comparisons.methods import methods_of, name_of
-from pcalm.report.figures.drawing import Figure, new_canvas
+from pcalm.report.figures.drawing import Figure, new_canvas, short, with_own_settings
 from pcalm.report.figures.styles import style_of
 from pcalm.report.results import Results
 
 
+@with_own_settings
 def figures(results: Results) -> list[Figure]:
     panels = []
     for _, runs in Cells(results.training):
@@ -33,12 +34,12 @@ def figures(results: Results) -> list[Figure]:
                 continue
             budgets = [budget for budget, _ in parts]
             means = [100 * part["test_accuracy"].mean() for _, part in parts]
-            (handles[name_of(setting)],) = ax.plot(budgets, means, **style_of(setting))
+            (handles[short(name_of(setting))],) = ax.plot(budgets, means, **style_of(setting))
             for budget, part in parts:
                 low, high = 100 * part["test_accuracy"].min(), 100 * part["test_accuracy"].max()
                 ax.plot([budget, budget], [low, high], color=style_of(setting)["color"], linewidth=0.8)
         first = runs.iloc[0]
-        ax.set(title=f"{first['dataset']} N = {first['width']}, L = {first['depth']}", xlabel="budget T / L")
+        ax.set(title=f"{short(first['dataset'])} N = {first['width']}, L = {first['depth']}", xlabel="budget T / L")
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
     axes[0].set_ylabel("test accuracy, %")

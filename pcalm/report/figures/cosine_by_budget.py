@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from pcalm.report.comparisons.methods import name_of, order_of
-from pcalm.report.figures.drawing import Figure, new_canvas
+from pcalm.report.figures.drawing import Figure, new_canvas, short, with_own_settings
 from pcalm.report.figures.styles import style_of
 from pcalm.report.results import Results
 
 
+@with_own_settings
 def figures(results: Results) -> list[Figure]:
     content = results.measured.get("convergence")
     if content is None:
@@ -23,7 +24,7 @@ def figures(results: Results) -> list[Figure]:
                 [c["cosine"] for c in content["curves"] if c["depth"] == depth and c["method"] == setting]
             )
             style = style_of(setting) | {"markevery": (7, 16)}
-            ax.plot(content["curve_budgets"], curves.mean(0), label=name_of(setting), **style)
+            ax.plot(content["curve_budgets"], curves.mean(0), label=short(name_of(setting)), **style)
             ax.fill_between(
                 content["curve_budgets"], curves.min(0), curves.max(0), color=style["color"], alpha=0.2, lw=0
             )

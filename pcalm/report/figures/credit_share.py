@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pcalm.report.comparisons.methods import name_of
-from pcalm.report.figures.drawing import Figure, new_canvas
+from pcalm.report.figures.drawing import Figure, new_canvas, short, with_own_settings
 from pcalm.report.figures.styles import style_of
 from pcalm.report.results import Results
 
 
+@with_own_settings
 def figures(results: Results) -> list[Figure]:
     content = results.measured.get("credit")
     if content is None:
@@ -19,8 +20,8 @@ def figures(results: Results) -> list[Figure]:
         for ax in axes[:, column]:
             for share in content["shares"]:
                 if (share["depth"], share["budget"]) == (depth, budget):
-                    style = style_of(share["method"]) | {"markevery": depth // 8}
-                    ax.plot(range(1, depth), share["share"], label=name_of(share["method"]), **style)
+                    style = style_of(share["method"]) | {"markevery": max(1, depth // 8)}
+                    ax.plot(range(1, depth), share["share"], label=short(name_of(share["method"])), **style)
             ax.axhline(1, color="black", linewidth=0.8)
         axes[0, column].set(title=f"L = {depth}, T = {budget}L", ylim=(0, 1.7))
         axes[1, column].set(xlabel="layer l", yscale="log", ylim=(1e-8, 5))

@@ -1,21 +1,28 @@
-"""What every figure is: a drawing with its words, made with settings of its own."""
+"""What every figure is: a drawing with its words, made with settings of its own.
+
+What a user's matplotlibrc, style or program has set for matplotlib neither changes a figure nor breaks it.
+"""
 
 from __future__ import annotations
 
+import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
-import matplotlib
+import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.font_manager import findfont, get_font
 
 from pcalm.experiments.storage import replacing
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "pcalm",  # ids in the file are the same every time
     "svg.fonttype": "path",  # text looks the same where other fonts are installed
+    "text.parse_math": False,  # a name may hold dollar signs
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9,
     "axes.titlesize": 10,
@@ -30,6 +37,32 @@ SETTINGS = {
     "figure.dpi": 100,
 }
 PNG_DPI = 110
+MOST = 40  # characters of a name in a drawing
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def with_own_settings(draw: Callable[P, T]) -> Callable[P, T]:
+    """What it draws has matplotlib's defaults and SETTINGS, whatever is set outside."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
+        with matplotlib.style.context(["default", SETTINGS]):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def short(name: Any) -> str:
+    """A name as it fits a drawing, in characters that its font has."""
+    text = "".join(letter if ord(letter) in _letters() else "?" for letter in str(name))
+    return text if len(text) <= MOST else f"{text[: MOST - 1]}…"
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    font = get_font(findfont(SETTINGS["font.family"]))
+    return frozenset(font.get_charmap()) | {ord("\n")}
 
 
 @dataclass(frozen=True)
@@ -50,16 +83,16 @@ class Figure:
     canvas: Canvas
     sources: tuple[str, ...]
 
+    @with_own_settings
     def svg(self) -> str:
-        with matplotlib.rc_context(SETTINGS):
-            text = io.StringIO()
-            self.canvas.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        text = io.StringIO()
+        self.canvas.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
         return text.getvalue()
 
+    @with_own_settings
     def png(self) -> bytes:
-        with matplotlib.rc_context(SETTINGS):
-            content = io.BytesIO()
-            self.canvas.savefig(content, format="png", dpi=PNG_DPI, metadata={"Software": None})
+        content = io.BytesIO()
+        self.canvas.savefig(content, format="png", dpi=PNG_DPI, metadata={"Software": None})
         return content.getvalue()
 
     def write(self, directory: Path, forms: Sequence[str] = ("svg", "png")) -> list[Path]:

@@ -11,11 +11,12 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from pcalm.analysis import arrival_exponent
 from pcalm.report.comparisons.convergence import reached
 from pcalm.report.comparisons.methods import name_of, order_of
-from pcalm.report.figures.drawing import Figure, new_canvas
+from pcalm.report.figures.drawing import Figure, new_canvas, short, with_own_settings
 from pcalm.report.figures.styles import style_of
 from pcalm.report.results import Results
 
 
+@with_own_settings
 def figures(results: Results) -> list[Figure]:
     """When credit arrives by distance, and how long an alignment takes by depth; both on logarithmic axes with fits."""
     credit, convergence = results.measured.get("credit"), results.measured.get("convergence")
@@ -27,13 +28,13 @@ def figures(results: Results) -> list[Figure]:
     deepest = max(each["depth"] for each in credit["arrivals"])
     for each in (each for each in credit["arrivals"] if each["depth"] == deepest):
         points = {d: step for d, step in enumerate(each["arrival"], 1) if step is not None}
-        label = f"{name_of(each['method'])} (at {each['fraction']:g})"
+        label = f"{short(name_of(each['method']))} (at {each['fraction']:g})"
         _fitted(axes[0], {d: step for d, step in points.items() if d >= 3}, each["method"], label)
     axes[0].set(title=f"arrival of credit, L = {deepest}", xlabel="distance from the top, L − l", ylabel="iterations")
     frame = pandas.DataFrame(convergence["rows"], columns=convergence["columns"])
     for ax, target in zip(axes[1:], targets, strict=True):
         for setting in sorted(frame["method"].unique(), key=order_of):
-            _fitted(ax, reached(frame, setting, target), setting, name_of(setting))
+            _fitted(ax, reached(frame, setting, target), setting, short(name_of(setting)))
         ax.set(title=f"alignment: cosine {target:g}", xlabel="depth L")
     for ax in axes:
         ax.set(xscale="log", yscale="log", xticks=(4, 8, 16, 32, 64, 128))

@@ -7,11 +7,12 @@ import pandas
 from pcalm.report import paper
 from pcalm.report.comparisons.cells import Cells
 from pcalm.report.comparisons.methods import at, methods_of
-from pcalm.report.figures.drawing import Figure, new_canvas
+from pcalm.report.figures.drawing import Figure, new_canvas, short, with_own_settings
 from pcalm.report.figures.styles import style_of
 from pcalm.report.results import Results
 
 
+@with_own_settings
 def figures(results: Results) -> list[Figure]:
     chosen = _telling_cell(results.training)
     if chosen is None:
@@ -31,7 +32,7 @@ def figures(results: Results) -> list[Figure]:
         window = max(1, len(mean) // 20)  # single batches are noisy
         smooth = mean.rolling(window, min_periods=1).mean()
         style = style_of(setting, marker=False) | {"linewidth": 1.2 if budget not in (0, 2) else 1.8}
-        left.plot(smooth.index, smooth["loss"], label=at(setting, budget), **style)
+        left.plot(smooth.index, smooth["loss"], label=short(at(setting, budget)), **style)
         right.plot(smooth.index, 100 * smooth["accuracy"], **style)
     left.set(xlabel="weight update", ylabel="training loss of the batch")
     right.set(xlabel="weight update", ylabel="training accuracy of the batch, %")

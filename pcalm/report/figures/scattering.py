@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcalm.report.figures.drawing import Figure, new_canvas
+from pcalm.report.figures.drawing import Figure, new_canvas, with_own_settings
 from pcalm.report.results import Results
 
 
+@with_own_settings
 def figures(results: Results) -> list[Figure]:
     content = results.measured.get("scattering")
     if content is None:

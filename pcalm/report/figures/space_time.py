@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 
 from pcalm.methods import anchored
 from pcalm.report.comparisons.methods import name_of
-from pcalm.report.figures.drawing import Figure, new_canvas
+from pcalm.report.figures.drawing import Figure, new_canvas, short, with_own_settings
 from pcalm.report.results import Results
 
 # Less than BP's credit is blue, BP's is white, more is red; in grey, both ends are dark and the middle is light. An odd
@@ -19,6 +19,7 @@ from pcalm.report.results import Results
 CREDIT = LinearSegmentedColormap.from_list("credit", ["#08306b", "#4a90c8", "#ffffff", "#e8825a", "#7f0000"], N=257)
 
 
+@with_own_settings
 def figures(results: Results) -> list[Figure]:
     """The part of BP's credit that has arrived, layer × iteration, one figure per depth and a panel per method."""
     content = results.measured.get("credit")
@@ -46,7 +47,7 @@ def figures(results: Results) -> list[Figure]:
             layers, times = np.arange(1, depth), every * np.arange(1, len(arrived) + 1) / depth
             ax.contour(layers, times, arrived, levels=[0.1], colors="#ffb000", linewidths=1.6)
             _wave(ax, depth, picture["step_size"], setting)
-            ax.set(title=name_of(setting), xlabel="layer l", xlim=(1, depth - 1), ylim=(0, 4))
+            ax.set(title=short(name_of(setting)), xlabel="layer l", xlim=(1, depth - 1), ylim=(0, 4))
             ax.grid(False)
         axes[0].set_ylabel("iterations / L")
         bar = canvas.colorbar(image, ax=axes, pad=0.015, fraction=0.035, extend="max")
