@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
+PACKAGE = Path(__file__).parent
+
 
 def main() -> int:
-    return int(pytest.main(["-p", "pcalm_conformance.plugin", str(Path(__file__).parent), *sys.argv[1:]]))
+    # The suite's own settings: pytest would look for some in every folder above the package, and where that lies in an
+    # environment inside somebody's project, find that project's.
+    settings = ["-c", str(PACKAGE / "suite.ini")]
+    if "no:cacheprovider" not in sys.argv:  # without it the option is unknown
+        settings += ["-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]
+    return int(pytest.main([*settings, "-p", "pcalm_conformance.plugin", str(PACKAGE), *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import ctypes
 import faulthandler
 import importlib.util
 import os
+import platform
 import select
 import signal
 import socket
@@ -32,6 +33,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PACKAGE = "pcalm_conformance"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+LIBRARIES = ("pcalm", "numpy", "torch", "jax", "triton")
 KILL_LIMIT = 10.0  # seconds for the kernel to end what was killed, before the watch goes, too
 
 
@@ -130,6 +132,17 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def versions() -> dict[str, str]:
+    """Of this Python, and of the libraries that implementations stand on."""
+    from importlib import metadata  # not above: the process that keeps watch stays small
+
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def serve(connection: socket.socket, module: str, device: str) -> None:
     """Answers questions until there are no more."""
     from pcalm_conformance.guest import CannotLoad, InProcess, arrays, load, misshapen, said, shortened, trace
@@ -144,7 +157,7 @@ def serve(connection: socket.socket, module: str, device: str) -> None:
         if question["ask"] == "load":
             found = load(module, question["names"], device)
             subjects.update({name: InProcess(one) for name, one in found.items()})
-            return frame({"names": [[name, one.name] for name, one in found.items()]})
+            return frame({"names": [[name, one.name] for name, one in found.items()], "versions": versions()})
         if "problem" in question:
             problem = restored(question["problem"], body)
         subject = subjects[question["name"]]

@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,23 @@ FIRST_CALL = 5  # times the time limit, where shapes or settings are new: compil
 STOP_LIMIT = 20.0  # seconds for the processes to end after they were told to
 PATIENCE = 3  # breakdowns, before the rest is not tried any more
 OUTPUT = 16 << 10  # bytes of what an adapter printed last
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What an adapter runs in.
+
+    Attributes:
+        directory: where it runs, and what is first on its path.
+        device: passed to its implementations.
+        python: the interpreter, which needs NumPy.
+        memory_limit: bytes that all its processes may have together.
+    """
+
+    directory: str
+    device: str = "cpu"
+    python: str = sys.executable
+    memory_limit: float = 8 << 30
 
 
 class Breakdown(Exception):
@@ -95,26 +113,24 @@ class Guest:
 
     Args:
         module: as in `import`.
-        directory: where it runs, and what is first on its path.
-        device: passed to its implementations.
-        memory_limit: bytes that all its processes may have together.
+        workplace: what it runs in.
         output: takes the end of what it prints.
     """
 
-    def __init__(self, module: str, directory: str, device: str, memory_limit: float, output: bytearray) -> None:
-        self.memory_limit, self.output = memory_limit, output
+    def __init__(self, module: str, workplace: Workplace, output: bytearray) -> None:
+        self.memory_limit, self.output = workplace.memory_limit, output
         self.connection, theirs = socket.socketpair()
         self.control, watched = socket.socketpair()
         self.printed, printer = os.pipe()
-        arguments = [directory, module, device, str(theirs.fileno()), str(watched.fileno())]
+        ends = theirs.fileno(), watched.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, str(CHILD), *arguments],
+            [workplace.python, str(CHILD), workplace.directory, module, workplace.device, *map(str, ends)],
             stdin=subprocess.DEVNULL,
             stdout=printer,
             stderr=printer,
-            pass_fds=(theirs.fileno(), watched.fileno()),
+            pass_fds=ends,
             start_new_session=True,
-            cwd=directory,
+            cwd=workplace.directory,
             env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         )
         theirs.close()
@@ -273,8 +289,8 @@ def memory(tree: list[psutil.Process], kind: str) -> int:
     return total
 
 
-def called(module: str, names: list[str] | None, directory: str, device: str, memory_limit: float) -> dict[str, str]:
-    """The implementations of a module: attribute → the name that it goes by.
+def called(module: str, names: list[str] | None, workplace: Workplace) -> tuple[dict[str, str], dict[str, str]]:
+    """The implementations of a module, attribute → the name that it goes by, and the versions of what they stand on.
 
     Args:
         names: the attributes; None for all that the module lists.
@@ -283,16 +299,18 @@ def called(module: str, names: list[str] | None, directory: str, device: str, me
         CannotLoad: there is no such implementation; the message is one sentence.
     """
     output = bytearray()
-    guest = Guest(module, directory, device, memory_limit, output)
+    guest = Guest(module, workplace, output)
     try:
         answer, _ = guest.ask("loading", frame({"ask": "load", "names": names}), Clock(START_LIMIT))
         if "names" not in answer:
             raise CannotLoad(text(answer, "cannot load"))
-        found = dict(answer["names"])
-        if not all(isinstance(one, str) and fit_name(one) for pair in found.items() for one in pair):
+        found, versions = dict(answer["names"]), dict(answer["versions"])
+        words = [word for pairs in (found, versions) for pair in pairs.items() for word in pair]
+        if not all(isinstance(word, str) and fit_name(word) for word in words):
             raise Breakdown("loading gave names that are no names")
-        return found
-    except (Breakdown, TypeError, ValueError) as error:
+        return found, versions
+    except (Breakdown, LookupError, TypeError, ValueError) as error:
+        guest.listen()
         last = printable(shortened(" ".join(output.decode(errors="replace").split())[-300:]))
         raise CannotLoad(f"{error}{f'; it printed: {last}' if last else ''}") from error
     finally:
@@ -318,24 +336,13 @@ class Isolated:
     Args:
         module, attribute: where the implementation is.
         name: what it goes by.
-        directory: where it runs.
-        device: passed to it where it has such a field.
+        workplace: what it runs in.
         time_limit: seconds per problem; what they are is in this file's first lines.
-        memory_limit: bytes of all its processes.
     """
 
-    def __init__(
-        self,
-        module: str,
-        attribute: str,
-        name: str,
-        directory: str,
-        device: str = "cpu",
-        time_limit: float = 60.0,
-        memory_limit: float = 8 << 30,
-    ) -> None:
-        self.module, self.attribute, self.name, self.directory, self.device = module, attribute, name, directory, device
-        self.time_limit, self.memory_limit = time_limit, memory_limit
+    def __init__(self, module: str, attribute: str, name: str, workplace: Workplace, time_limit: float = 60.0) -> None:
+        self.module, self.attribute, self.name = module, attribute, name
+        self.workplace, self.time_limit = workplace, time_limit
         self.modified: list[str] = []
         self.breakdowns: list[str] = []
         self.output = bytearray()
@@ -384,7 +391,7 @@ class Isolated:
 
     def _started(self) -> Guest:
         """A fresh process with the implementation in it."""
-        self.guest = Guest(self.module, self.directory, self.device, self.memory_limit, self.output)
+        self.guest = Guest(self.module, self.workplace, self.output)
         request = frame({"ask": "load", "names": [self.attribute]})
         answer, _ = self.guest.ask("loading", request, Clock(START_LIMIT))
         if "names" not in answer:

@@ -7,9 +7,10 @@ import json
 import math
 import os
 import platform
+import shutil
+import sys
 import time
 from collections.abc import Generator, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from pcalm_conformance import records as record_module
 from pcalm_conformance.checking import Check, Nonconformity
 from pcalm_conformance.files import write_text
 from pcalm_conformance.guest import CannotLoad, said, shortened
-from pcalm_conformance.isolation import Isolated, called
+from pcalm_conformance.isolation import Isolated, Workplace, called
 from pcalm_conformance.records import FAILURES, Record
 from pcalm_conformance.requirements import REQUIREMENTS
 from pcalm_conformance.text import printable
@@ -36,14 +37,16 @@ class Run:
             raise pytest.UsageError("--quick and --full exclude each other; give one of them, or none for the default")
         self.level = "quick" if option("--quick") else "full" if option("--full") else "default"
         self.dtype, self.device, self.max_depth = option("--dtype"), option("--device"), option("--max-depth")
-        self.limits = limits(config)
-        self.directory = os.getcwd()
+        self.time_limit = positive("--time-limit", option("--time-limit"), "seconds")
+        memory_limit = positive("--memory-limit", option("--memory-limit"), "GiB") * 2**30
+        self.workplace = Workplace(os.getcwd(), self.device, program("--python", option("--python")), memory_limit)
         self.specs: list[str] = []
         self.xfails = read_xfails(option("--xfails"))
         self.chosen = chosen_requirements(option("--requirement"), option("--skip-requirement"))
         self.report: str | None = option("--report")
         self.subjects: dict[str, Isolated] = {}
         self.names: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
         self.records: list[Record] = []
 
     def look_up(self, wanted: list[str]) -> None:
@@ -71,9 +74,10 @@ class Run:
         for module, names in modules.items():
             spec = ", ".join(f"{module}:{name}" for name in names) if names else module
             try:
-                found = called(module, names, self.directory, self.device, self.limits["memory_limit"])
+                found, versions = called(module, names, self.workplace)
             except CannotLoad as error:
                 raise pytest.UsageError(f"--implementation {spec}: {error}") from error
+            self.versions |= versions
             for attribute, name in found.items():
                 if name in self.names.values():
                     raise pytest.UsageError(
@@ -92,7 +96,7 @@ class Run:
             level=self.level,
             dtype=self.dtype,
             device=self.device,
-            versions=versions(),
+            versions=self.versions,
             platform=platform.platform(),
         )
         write_text(Path(self.report), json.dumps(content, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
@@ -100,24 +104,21 @@ class Run:
     def subject(self, spec: str) -> Isolated:
         if spec not in self.subjects:
             module, _, attribute = spec.partition(":")
-            self.subjects[spec] = Isolated(
-                module, attribute, self.names[spec], self.directory, self.device, **self.limits
-            )
+            self.subjects[spec] = Isolated(module, attribute, self.names[spec], self.workplace, self.time_limit)
         return self.subjects[spec]
 
 
-def limits(config: pytest.Config) -> dict[str, float]:
-    """What an implementation may take of a problem.
+def positive(option: str, value: float, unit: str) -> float:
+    if not 0 < value < math.inf:
+        raise pytest.UsageError(f"{option} must be a positive, finite number of {unit}, got {value:g}")
+    return value
 
-    Raises:
-        pytest.UsageError: not a positive number.
-    """
-    given = {option: float(config.getoption(option)) for option in ("--time-limit", "--memory-limit")}
-    for option, value in given.items():
-        if not 0 < value < math.inf:
-            unit = "seconds" if option == "--time-limit" else "GiB"
-            raise pytest.UsageError(f"{option} must be a positive, finite number of {unit}, got {value:g}")
-    return {"time_limit": given["--time-limit"], "memory_limit": given["--memory-limit"] * 2**30}
+
+def program(option: str, path: str) -> str:
+    found = shutil.which(path)
+    if found is None:
+        raise pytest.UsageError(f"{option} {path}: there is no such program that can be run")
+    return os.path.abspath(found)
 
 
 def read_xfails(path: str | None) -> set[str]:
@@ -193,6 +194,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="of the problems (chapter 9 tests float32 in any case)",
     )
     add("--device", default="cpu", help="passed to implementations that have a field `device`, such as cuda")
+    add(
+        "--python",
+        default=sys.executable,
+        metavar="PATH",
+        help="the interpreter that runs the implementations and has what they need, NumPy among it (default: this one)",
+    )
     add("--max-depth", type=int, metavar="L", help="leave out deeper networks")
     add(
         "--requirement",
@@ -226,6 +233,8 @@ def chapters_asked_for(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     if not chapters_asked_for(config):
         return
+    if os.name != "posix":
+        raise pytest.UsageError("the suite needs Linux, macOS or another POSIX system; on Windows use its Linux (WSL)")
     config.stash[STASH] = Run(config)
     check_outputs(config)
 
@@ -258,18 +267,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     run = config.stash[STASH]
     return [
         f"conformance: {', '.join(run.names.values())}; level {run.level}, {run.dtype}, device {run.device}",
-        "versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "versions: " + ", ".join(f"{name} {version}" for name, version in run.versions.items()),
     ]
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("pcalm", "numpy", "torch", "jax", "triton"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -296,11 +295,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def spec_of(item: pytest.Item | None) -> str:
     """The implementation that an item tests, "" where it is none of the suite's."""
-    return (
-        str(item.callspec.params.get("check", ""))
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-        else ""
-    )
+    called_with = getattr(item, "callspec", None)
+    return "" if called_with is None else str(called_with.params.get("check", ""))
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
@@ -313,8 +309,9 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 @pytest.fixture
 def check(request: pytest.FixtureRequest) -> Check:
     run = request.config.stash[STASH]
-    requirement = REQUIREMENTS[request.function.requirement]
-    return Check(run.subject(request.param), requirement, run.level, run.dtype, run.max_depth)
+    requirement, subject = REQUIREMENTS[request.function.requirement], run.subject(request.param)
+    subject.take_output()  # what belongs to the one before
+    return Check(subject, requirement, run.level, run.dtype, run.max_depth)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -331,6 +328,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
         raised = error
     record = record_module.judged(check, raised, known)
     record.seconds = round(time.perf_counter() - started, 3)
+    if record.verdict in (*FAILURES, "xfailed"):
+        record.output = cast(Isolated, check.subject).take_output()
     pyfuncitem.user_properties.append(("conformance", vars(record)))
     # Not while `raised` is handled: pytest would print it and its message a second time.
     if record.verdict in record_module.LEFT_OUT:
@@ -382,13 +381,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     if config.getoption("--markdown"):
         write_text(Path(config.getoption("--markdown")), record_module.markdown(run.records))
-    nothing = all(record.verdict in record_module.LEFT_OUT for record in run.records)
-    if (
-        nothing
-        and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-        and not config.option.collectonly
-    ):
-        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and not config.option.collectonly:
+        if all(record.verdict in record_module.LEFT_OUT for record in run.records):
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+        elif not any(record.verdict in record_module.PASSED for record in run.records):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -429,3 +426,5 @@ def summary(run: Run, out: Any, detailed: bool) -> None:
             out.write_line(f"\n{name}: {parts}")
     if all(record.verdict in record_module.LEFT_OUT for record in run.records):
         out.write_line("nothing was tested: no requirement is supported by any implementation", red=True)
+    elif not any(record.verdict in record_module.PASSED for record in run.records):
+        out.write_line("nothing passed: no requirement is met by any implementation", red=True)

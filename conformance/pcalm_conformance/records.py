@@ -16,6 +16,7 @@ with one record per requirement and implementation:
     cases        cases that hold; left_out: cases that did not run; solved: problems that the implementation solved
     seconds      time taken
     message      why it failed, was left out or not run; recipe: the problem that shows a failure
+    output       the end of what the implementation printed meanwhile, where it failed
     broke        whether no answer came: solve() raised, took too long, broke down or returned no solution
     follows_from requirements that failed, too, and explain this failure
 """
@@ -32,6 +33,7 @@ from typing import Any
 
 from pcalm_conformance.checking import BrokenImplementation, Check, Measurement, Nonconformity, NotRun, Unsupported
 from pcalm_conformance.requirements import CHAPTERS, REQUIREMENTS
+from pcalm_conformance.text import code
 
 SCHEMA = 2
 IN_PART = "passed in part"
@@ -39,6 +41,7 @@ PASSED = ("passed", IN_PART, "xpassed")
 FAILURES = ("failed", "error")
 LEFT_OUT = ("unsupported", "not run")
 VERDICTS = ("passed", IN_PART, *FAILURES, *LEFT_OUT, "xfailed", "xpassed")
+SHOWN_LINES, SHOWN_WIDTH = 12, 160  # of what an implementation printed
 KILL_MATRIX = Path(__file__).with_name("kill_matrix.json")
 
 
@@ -57,6 +60,7 @@ class Record:
     seconds: float = 0.0
     message: str = ""
     recipe: str = ""
+    output: str = ""
     broke: bool = False
     follows_from: list[str] = field(default_factory=list)
 
@@ -163,6 +167,8 @@ def failure_text(record: Record, spec: str, records: Sequence[Record]) -> str:
     requirement = REQUIREMENTS[record.requirement]
     lines = [f"{requirement.id} · {record.implementation}: {requirement.claim}"]
     lines += [f"  {line}" for line in record.message.splitlines()]
+    if printed := record.output.rstrip().splitlines()[-SHOWN_LINES:]:
+        lines += ["  the last that it printed:", *(f"      {line[-SHOWN_WIDTH:]}" for line in printed)]
     lines += [f"  bound:  {requirement.bound}", f"  origin: {requirement.origin}", f"  source: {requirement.source}"]
     if record.recipe:
         module, _, name = spec.partition(":")
@@ -269,16 +275,23 @@ def by_implementation(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 def markdown(records: Sequence[Record]) -> str:
     """A summary for a pull request: counts by chapter, then only what did not pass whole."""
-    lines = ["## Conformance", "", table(*summary_rows(records), fmt="github"), ""]
+    (chapter, *names), counts = summary_rows(records)
+    lines = [
+        "## Conformance",
+        "",
+        table([chapter, *(code(name, cell=True) for name in names)], counts, fmt="github"),
+        "",
+    ]
     wrong = [record for record in records if record.verdict in FAILURES]
     if wrong:
         headers, rows = detail_rows(wrong)
         for row, record in zip(rows, ordered(wrong), strict=True):
+            row[1], row[3] = code(record.implementation, cell=True), code(record.what, cell=True) if record.what else ""
             row[-1] += f", follows from {', '.join(record.follows_from)}" if record.follows_from else ""
         lines += ["### What failed", "", table(headers, rows, fmt="github"), ""]
     for name, own in by_implementation(records).items():
         if parts := parts_text(own):
-            lines += [f"{name}: {parts}.", ""]
+            lines += [f"{code(name)}: {parts}.", ""]
         if any(record.verdict in FAILURES for record in own) and (mistakes := likely_mistakes(own)):
-            lines += [f"Known mistakes that fail like {name}:", "", *(f"- {text}" for text in mistakes), ""]
+            lines += [f"Known mistakes that fail like {code(name)}:", "", *(f"- {text}" for text in mistakes), ""]
     return "\n".join(lines)

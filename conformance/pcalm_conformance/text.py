@@ -10,9 +10,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
-def markdown(text: str) -> str:
-    """One line of text as Markdown code that shows exactly it: no table, link, mention or HTML comes of it."""
-    inside = re.sub(
-        r"[^\w\s-]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", " ".join(printable(text).split())
-    )
-    return f"<code>{inside}</code>"
+def code(text: str, cell: bool = False) -> str:
+    """The text as a Markdown code span, in which nothing is a link, a mention, a tag or a table's border.
+
+    Args:
+        text: shown as one line.
+        cell: whether it stands in a table, where a vertical bar needs a backslash, and backslashes before it, too.
+    """
+    inside = " ".join(printable(text).split())
+    if cell:
+        inside = re.sub(r"(\\*)\|", r"\1\1\\|", inside)
+    fence = "`" * (1 + max(map(len, re.findall("`+", inside)), default=0))
+    edge = " " if inside.startswith("`") or inside.endswith("`") else ""
+    return f"{fence}{edge}{inside}{edge}{fence}"

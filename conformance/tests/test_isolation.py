@@ -19,7 +19,7 @@ from pcalm_conformance import kill_matrix, wire
 from pcalm_conformance.checking import TESTS, BrokenImplementation, Check, Nonconformity, NotRun
 from pcalm_conformance.guest import LONGEST_TEXT, CannotLoad, fit_name
 from pcalm_conformance.implementations import numpy_loop
-from pcalm_conformance.isolation import OUTPUT, PATIENCE, Clock, Isolated, called
+from pcalm_conformance.isolation import OUTPUT, PATIENCE, Clock, Isolated, Workplace, called
 from pcalm_conformance.problems import Recipe
 
 CONFORMANCE = Path(__file__).parents[1]
@@ -57,7 +57,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Isolated]]:
 
     def make(act: str, before: str = "", **limits: Any) -> Isolated:
         write(tmp_path, act, before)
-        started.append(Isolated("adapter", "impl", "adapter", str(tmp_path), **limits))
+        memory_limit = limits.pop("memory_limit", 8 << 30)
+        workplace = Workplace(str(tmp_path), memory_limit=memory_limit)
+        started.append(Isolated("adapter", "impl", "adapter", workplace, **limits))
         return started[-1]
 
     yield make
@@ -350,7 +352,7 @@ def test_names_are_one_printable_line(name: str, fit: bool) -> None:
 def test_what_cannot_be_loaded_is_said_in_a_sentence(before: str, words: str, tmp_path: Path) -> None:
     write(tmp_path, "pass", f"{BOMB}\nprint('hello', flush=True)\n{before}")
     with pytest.raises(CannotLoad) as caught:
-        called("adapter", ["impl"], str(tmp_path), "cpu", 8 << 30)
+        called("adapter", ["impl"], Workplace(str(tmp_path)))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -368,12 +370,13 @@ def test_packages_may_be_called_as_ours(package: str, regular: bool, tmp_path: P
             "\nimport os, sys\nassert sys.path[0] == os.getcwd()\nNumpyLoop.name = '; '.join(sys.path[1:])[-60:]\n"
         )
         file.write("assert not any(entry.endswith('conformance') for entry in sys.path), sys.path\n")
-    assert "impl" in called(f"{package}.adapter", ["impl"], str(tmp_path), "cpu", 8 << 30)
+    assert "impl" in called(f"{package}.adapter", ["impl"], Workplace(str(tmp_path)))[0]
 
 
 def test_the_suites_examples_need_no_path(tmp_path: Path) -> None:
-    found = called("pcalm_conformance.implementations.numpy_loop", ["impl"], str(tmp_path), "cpu", 8 << 30)
-    assert found == {"impl": "numpy-loop"}
+    found = called("pcalm_conformance.implementations.numpy_loop", ["impl"], Workplace(str(tmp_path)))
+    assert found[0] == {"impl": "numpy-loop"}
+    assert found[1]["numpy"] == np.__version__
 
 
 class TestClock:
