@@ -291,16 +291,27 @@ class ParameterGradients(tuple[Tensor | None, ...]):
 
 def parameter_gradients(net: Blocks, q: Sequence[Tensor], x: Tensor, z: Sequence[Tensor]) -> ParameterGradients:
     """−q_lᵀ ∂f_l/∂θ / B, summed over the blocks that use θ, from the credit q_1..q_L."""
+    every = zip(net.blocks, [x, *z], q, strict=True)
+    return summed(net, [pair for block, below, credit in every for pair in block_gradients(block, below, credit)])
+
+
+def block_gradients(block: nn.Module, below: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+    """Every parameter that the block learns with −qᵀ ∂f/∂θ / B; None where f does not depend on it."""
+    learned = [parameter for parameter in block.parameters() if parameter.requires_grad]
     with torch.enable_grad():
-        f = [block(below.detach()) for block, below in zip(net.blocks, [x, *z], strict=True)]
-    used = [(each, -credit / len(x)) for each, credit in zip(f, q, strict=True) if each.requires_grad]
-    learned = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    by_parameter: dict[nn.Parameter, Tensor | None] = {}
-    if used and learned:
-        outputs, credits = zip(*used, strict=True)
-        found = torch.autograd.grad(outputs, learned, credits, allow_unused=True)
-        by_parameter = dict(zip(learned, found, strict=True))
-    return ParameterGradients(by_parameter.get(parameter) for parameter in net.parameters())
+        f = block(below.detach())
+    if not learned or not f.requires_grad:
+        return []
+    return list(zip(learned, torch.autograd.grad(f, learned, -q / len(below), allow_unused=True), strict=True))
+
+
+def summed(net: Blocks, found: Iterable[tuple[Tensor, Tensor | None]]) -> ParameterGradients:
+    """The sum of the gradients found for each parameter of the network; None for one that is frozen or has none."""
+    total: dict[Tensor, Tensor] = {}
+    for parameter, gradient in found:
+        if gradient is not None:
+            total[parameter] = total[parameter] + gradient if parameter in total else gradient
+    return ParameterGradients(total.get(each) if each.requires_grad else None for each in net.parameters())
 
 
 def as_state(z: Sequence[Tensor], lam: Sequence[Tensor]) -> State:

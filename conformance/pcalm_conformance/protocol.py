@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -37,7 +37,8 @@ class Problem:
         activation: "linear", "tanh" or "relu".
         method: "bp", "pc" or "pcalm".
         steps: T, the inference budget; for "bp" it means nothing, as all settings below.
-        step_size: η, the primal step.
+        step_size: η, the primal step: a number, or a tuple of L−1 numbers, one per hidden layer from the inputs up;
+            so are penalty, dual_step and anchor. `supports` may decline a tuple.
         penalty: ρ.
         dual_step: α (0 for "pc").
         inner_steps: primal steps before each dual step.
@@ -53,12 +54,12 @@ class Problem:
     activation: str
     method: str
     steps: int = 1
-    step_size: float = 0.1
-    penalty: float = 1.0
-    dual_step: float = 1.0
+    step_size: Any = 0.1
+    penalty: Any = 1.0
+    dual_step: Any = 1.0
     inner_steps: int = 1
     credit: str = "before"
-    anchor: float = 0.0
+    anchor: Any = 0.0
     initial: tuple[np.ndarray, np.ndarray] | None = None
     dtype: str = "float64"
 

@@ -28,7 +28,7 @@ from pcalm.network import ResidualMLP
 # name: module of this package
 MODULES = {"reference": "reference", "cpu": "sweep", "torch": "stacked", "triton": "sweep_triton"}
 # the same for a network of blocks; what is missing is written for one architecture
-BLOCKS = {"reference": "reference_blocks"}
+BLOCKS = {"reference": "reference_blocks", "torch": "stacked_blocks"}
 
 
 class Solution(NamedTuple):
@@ -79,7 +79,7 @@ def choose(name: str, net: ResidualMLP | Blocks) -> str:
     """
     modules = _modules(net)
     if name == "auto":
-        name = _fastest(net) if isinstance(net, ResidualMLP) else "reference"
+        name = _fastest(net) if isinstance(net, ResidualMLP) else "torch"
     reason = load(name, modules).unavailable(net.device, net.dtype)
     if reason is not None:
         raise ValueError(f"engine {name!r} does not work for {net.dtype} on {net.device}: {reason}; use engine='auto'")
@@ -107,10 +107,11 @@ def _fastest(net: ResidualMLP) -> str:
     reason = load("cpu").unavailable(net.device, net.dtype)
     if reason is None:
         return "cpu"
-    _say_once(f"engine 'cpu' is not available, so engine 'torch' is used, which is slower: {reason}")
+    say_once(f"engine 'cpu' is not available, so engine 'torch' is used, which is slower: {reason}")
     return "torch"
 
 
 @functools.cache
-def _say_once(message: str) -> None:
+def say_once(message: str) -> None:
+    """A warning in the log, once in a process."""
     logging.getLogger("pcalm").warning(message)

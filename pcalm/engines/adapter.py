@@ -15,20 +15,15 @@ from pcalm.engines import load, reasons
 from pcalm.methods import Method
 
 
-def method_of(problem: Problem) -> Method:
+def method_of(problem: Problem, replicas: int = 1) -> Method:
+    """The problem's method; with replicas, settings of each layer are the same in all of them."""
+    settings = (problem.step_size, problem.penalty, problem.dual_step, problem.anchor)
+    eta, rho, alpha, kappa = ((each,) * replicas if replicas > 1 and np.ndim(each) else each for each in settings)
     if problem.method == "bp":
         return pcalm.BP()
     if problem.method == "pc":
-        return pcalm.PC(problem.steps, problem.step_size, problem.penalty)
-    return pcalm.PCALM(
-        problem.steps,
-        problem.step_size,
-        problem.penalty,
-        problem.dual_step,
-        problem.inner_steps,
-        problem.credit,
-        problem.anchor,
-    )
+        return pcalm.PC(problem.steps, eta, rho)
+    return pcalm.PCALM(problem.steps, eta, rho, alpha, problem.inner_steps, problem.credit, kappa)
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ class Engine:
         net = pcalm.ResidualMLP.from_weights([place(weight) for weight in problem.weights], problem.activation)
         x, y = place(problem.inputs), place(problem.targets)
         initial = None if problem.initial is None else (place(problem.initial[0]), place(problem.initial[1]))
-        found = pcalm.solve(net, method_of(problem), x, y, initial, engine=self.engine)
+        found = pcalm.solve(net, method_of(problem, total), x, y, initial, engine=self.engine)
 
         def pick(tensor: Tensor) -> np.ndarray:
             return (tensor if total == 1 else tensor[mine]).cpu().numpy()

@@ -68,7 +68,7 @@ def eager(
         if step < method.steps or method.credit == "after":
             sweep.dual_step()
     state = State(sweep.unstack(sweep.z), sweep.unstack(sweep.lam))
-    credit = sweep.unstack(_plus(sweep.lam, sweep.c, sweep.rho))
+    credit = sweep.unstack(plus(sweep.lam, sweep.c, sweep.rho))
     return Solution(state, dynamics.weight_gradients(net, credit, state.activities, x, y))
 
 
@@ -177,7 +177,7 @@ def _rows(net: ResidualMLP, value: Setting) -> Tensor:
     return whole.expand(shape).movedim(-3, 0).reshape(-1, 1, 1)
 
 
-def _plus(a: Tensor, b: Tensor, factor: float | Tensor, out: Tensor | None = None) -> Tensor:
+def plus(a: Tensor, b: Tensor, factor: float | Tensor, out: Tensor | None = None) -> Tensor:
     """a + factor · b, in one pass for numbers and for rows."""
     if isinstance(factor, Tensor):
         return torch.addcmul(a, b, factor[-len(a) :], out=out)
@@ -275,7 +275,7 @@ class _Sweep:
         if self.low > 0:
             self._grow_to(self.low - 1)
         v, (_, s, s_out) = self.cone, self.scales
-        _plus(v.lam, v.c, self.rho, out=v.c)  # the credit q = ρ c + λ, in the place of c
+        plus(v.lam, v.c, self.rho, out=v.c)  # the credit q = ρ c + λ, in the place of c
         torch.baddbmm(v.g_below, v.w_above, v.c_above, beta=0, alpha=s, out=v.g_below)
         torch.baddbmm(self.y, self.w_out, self.a_top, alpha=-s_out, out=self.error)
         torch.baddbmm(self.g_top, self.w_out.mT, self.error, beta=0, alpha=s_out, out=self.g_top)
@@ -286,9 +286,9 @@ class _Sweep:
         v.g_below.add_(v.c_above)
         v.g.sub_(v.c)
         if self.anchored:
-            _plus(v.g, v.z_ff, self.kappa, out=v.g)
-            _plus(v.g, v.z, -self.kappa, out=v.g)
-        _plus(v.z, v.g, self.eta, out=v.z)
+            plus(v.g, v.z_ff, self.kappa, out=v.g)
+            plus(v.g, v.z, -self.kappa, out=v.g)
+        plus(v.z, v.g, self.eta, out=v.z)
         if self.activation == "relu":
             torch.clamp_min(v.z, 0, out=v.a)
         elif self.activation == "tanh":
@@ -306,4 +306,4 @@ class _Sweep:
     def dual_step(self) -> None:
         """λ ← λ + α c; below the cone c is zero."""
         if self.dual:
-            _plus(self.cone.lam, self.cone.c, self.alpha, out=self.cone.lam)
+            plus(self.cone.lam, self.cone.c, self.alpha, out=self.cone.lam)

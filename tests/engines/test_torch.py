@@ -12,7 +12,7 @@ from torch import Tensor
 import pcalm
 from benchmarks.gate import disagreement
 from pcalm.dynamics import State
-from pcalm.engines import Solution, _say_once, resolve, stacked, sweep
+from pcalm.engines import Solution, resolve, say_once, stacked, sweep
 from pcalm.methods import BP, PC, PCALM, Method
 from pcalm.network import ACTIVATIONS, ResidualMLP
 from tests.engines.engine_cases import FORMS, METHODS, SEEDS, layered, problem, without_multipliers
@@ -159,7 +159,7 @@ def test_auto_falls_back_to_it_and_says_why_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sweep, "unavailable", lambda device, dtype: "no compiler (test)")
-    _say_once.cache_clear()
+    say_once.cache_clear()
     net = ResidualMLP(3, 2, 2, 2)
     assert [resolve("auto", net) for _ in range(2)] == [stacked, stacked]
     assert [record.message for record in caplog.records] == [
