@@ -32,9 +32,9 @@ for each in $IMPLEMENTATIONS; do options+=(--implementation "$each"); done
 [ "$LEVEL" = default ] || options+=("--$LEVEL")
 [ -z "$XFAILS" ] || options+=(--xfails "$XFAILS")
 status=0
-# Of pytest's plugins only ours: the caller's could reorder or repeat tests.
-PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=1 "$suite/bin/pcalm-conformance" -p xdist -n auto "${options[@]}" $ARGUMENTS \
-  --report conformance.json --markdown conformance.md || status=$?
+# The adapter runs in the caller's python. Of pytest's plugins only ours: the caller's could reorder or repeat tests.
+PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 OMP_NUM_THREADS=1 "$suite/bin/pcalm-conformance" -p xdist -n auto \
+  --python "$(command -v python)" "${options[@]}" $ARGUMENTS --report conformance.json --markdown conformance.md || status=$?
 if [ -f conformance.md ]; then
   cat conformance.md >>"$GITHUB_STEP_SUMMARY"
   if [ "$COMMENT" = true ] && [ -n "$PULL_REQUEST" ]; then
