@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help verify test lint format package report mutants speed bench bench-quick bench-site bench-compare gate-selftest gpu catalogue clean
+.PHONY: help verify test lint format package docs report mutants speed bench bench-quick bench-site bench-compare gate-selftest gpu catalogue clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -33,6 +33,9 @@ format: $(INSTALLED) ## put the code into the project's style
 
 package: $(INSTALLED) ## build both distributions into dist/, and use them where no checkout is (some minutes)
 	$(BIN)/python -m tools.package
+
+docs: $(INSTALLED) ## the site, in site/index.html; fails on broken links and undocumented names
+	$(BIN)/mkdocs build --quiet
 
 report: $(INSTALLED) ## the project's own results, results.md and figures, from the data in reports/data
 	$(BIN)/python -m reports.build
@@ -74,7 +77,7 @@ catalogue: $(INSTALLED) ## write the requirements into conformance/README.md
 	$(BIN)/python -m pcalm_conformance.catalogue
 
 clean: ## remove the environment, caches and generated files
-	rm -rf $(VENV) .asv build dist *.egg-info reports/latest .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .asv build dist site *.egg-info reports/latest .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ANOTHER = name another with: make PYTHON=python3.12 ...
