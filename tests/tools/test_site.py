@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("mkdocs", reason="the site is built with the packages of the extra `docs`")
 
-from tools import site  # (after the question whether it can be imported)
+from tools import site
 
 
 def test_the_site_builds(tmp_path: Path) -> None:
