@@ -5,11 +5,11 @@ Source of the algorithm: Seely & Gould, Augmented Lagrangian Predictive Coding, 
 
 from pcalm.blocks import Blocks
 from pcalm.dynamics import State
-from pcalm.engines import Solution, engines
+from pcalm.engines import engines
 from pcalm.gauge import gauge
 from pcalm.methods import BP, PC, PCALM
 from pcalm.network import ResidualMLP
-from pcalm.problem import backward, gradients, infer, solve
+from pcalm.problem import Solution, backward, gradients, infer, solve
 from pcalm.stepsize import step_size
 
 __version__ = "0.1.0"

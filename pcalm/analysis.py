@@ -43,7 +43,7 @@ def credit_share(grads: Sequence[Tensor], truth: Sequence[Tensor]) -> list[float
 
 def evenness(shares: Sequence[float]) -> tuple[float, float]:
     """(min r / max r, standard deviation / mean) of the credit shares: (1, 0) is perfectly even."""
-    r = torch.tensor(list(shares), dtype=torch.float64)
+    r = torch.tensor(list(shares), dtype=torch.float64, device="cpu")
     return float(r.min() / r.max()), float(r.std(correction=0) / r.mean())
 
 
@@ -67,7 +67,7 @@ def credit_arrival(norms: Tensor, truth: Tensor, fraction: float) -> list[int | 
 def arrival_exponent(distances: Sequence[float], arrivals: Sequence[float]) -> tuple[float, float]:
     """(exponent, factor) of the fit arrival = factor · distance^exponent, by least squares on logarithms."""
     require(len(distances) >= 2, f"distances must be at least 2 for a fit, got {len(distances)}")
-    x, y = (torch.tensor(list(values), dtype=torch.float64).log() for values in (distances, arrivals))
+    x, y = (torch.tensor(list(values), dtype=torch.float64, device="cpu").log() for values in (distances, arrivals))
     centred = x - x.mean()
     exponent = float(centred @ (y - y.mean()) / (centred @ centred))
     return exponent, float((y.mean() - exponent * x.mean()).exp())

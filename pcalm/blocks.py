@@ -190,13 +190,29 @@ def infer(
 @torch.no_grad()
 def gradients(net: Blocks, method: Method, x: Tensor, y: Any, state: State) -> ParameterGradients:
     """The gradients of the batch mean of E by the parameters, at the given state."""
+    return parameter_gradients(net, credit(net, method, x, y, state), x, list(state.activities))
+
+
+@torch.no_grad()
+def input_gradient(net: Blocks, method: Method, x: Tensor, y: Any, state: State) -> Tensor:
+    """The derivative of the batch mean of E by x at the given state, −J_1ᵀ q_1 / B."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        above = net.blocks[0](x)
+    if not above.requires_grad:  # f_1 does not depend on x
+        return torch.zeros_like(x)
+    q = credit(net, method, x, y, state)[0]
+    return torch.autograd.grad(above, x, -q / len(x), materialize_grads=True)[0]
+
+
+def credit(net: Blocks, method: Method, x: Tensor, y: Any, state: State) -> list[Tensor]:
+    """q_1..q_L at the given state; −δ for backpropagation."""
     z, lam = map(list, state)
     if isinstance(method, BP):
-        return parameter_gradients(net, [-delta for delta in adjoint(net, z, y)], x, z)
+        return [-delta for delta in adjoint(net, z, y)]
     rho = per_layer(method.penalty, net.depth - 1)
     f, out, _ = linearise(net, net.feedforward(x), z)
-    q = [rho[h] * (z[h] - f[h]) + lam[h] for h in range(net.depth - 1)] + [-loss_gradient(net, out, y)]
-    return parameter_gradients(net, q, x, z)
+    return [rho[h] * (z[h] - f[h]) + lam[h] for h in range(net.depth - 1)] + [-loss_gradient(net, out, y)]
 
 
 def linearise(

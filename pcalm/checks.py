@@ -80,7 +80,7 @@ def _shown(value: Any) -> str:
 def finite(name: str, tensor: Tensor) -> None:
     """Raises ValueError if the tensor holds NaN or infinity, with how many and where the first one is."""
     # A sum is non-finite if any entry is; only then (or on overflow of the sum) is it worth looking entry by entry.
-    if torch.isfinite(tensor.sum()):
+    if math.isfinite(tensor.sum().item()):
         return
     bad = ~torch.isfinite(tensor)
     if bad.any():

@@ -8,6 +8,7 @@ Energy of one sample, with the constraint residuals c_l = z_l − pred_l(z_{l-1}
     z ← z − η ∂E/∂z,   all layers at once from the same old z                                      (primal step)
     λ ← λ + α c        at the new z                                                                (dual step)
     G_1 = −s_1 q_1ᵀ x / B,  G_l = −s_l q_lᵀ φ(z_{l-1}) / B,  G_L = s_L (out − y)ᵀ φ(z_{L-1}) / B  (weight gradients)
+    ∂E/∂x = −s_1 q_1 W_1 / B                                                                       (input gradient)
 
 Source: Seely & Gould, Augmented Lagrangian Predictive Coding, arXiv:2605.31022; extensions of ours are the anchor κ,
 and η, ρ, α and κ that differ from layer to layer, with which every line reads the same.
@@ -108,11 +109,22 @@ def infer(
 @torch.no_grad()
 def gradients(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, state: State) -> Gradients:
     """The weight gradients of the batch mean of E at the given state."""
+    return weight_gradients(net, credit(net, method, x, y, state), state.activities, x, y)
+
+
+@torch.no_grad()
+def input_gradient(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, state: State) -> Tensor:
+    """The derivative of the batch mean of E by x at the given state, −s_1 q_1 W_1 / B: [B, D]."""
+    return -net.scales[0] / x.shape[-2] * credit(net, method, x, y, state)[..., 0, :, :] @ net.input_weight
+
+
+def credit(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, state: State) -> Tensor:
+    """q_1..q_{L-1} at the given state; −δ for backpropagation."""
     z, lam = state
     if isinstance(method, BP):
-        return weight_gradients(net, -adjoint(net, z, y), z, x, y)
+        return -adjoint(net, z, y)
     pred_1 = net.scales[0] * x.unsqueeze(-3) @ net.input_weight.unsqueeze(-3).mT
-    return weight_gradients(net, setting(method.penalty, z) * residuals(net, z, pred_1) + lam, z, x, y)
+    return setting(method.penalty, z) * residuals(net, z, pred_1) + lam
 
 
 def weight_gradients(net: ResidualMLP, q: Tensor, z: Tensor, x: Tensor, y: Tensor) -> Gradients:

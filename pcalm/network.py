@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pcalm.checks import choice, finite, integer, items, require
+from pcalm.surroundings import independent, plain
 
 Map = Callable[[Tensor], Tensor]
 # φ and φ' by name, both functions of the pre-activation; φ'(0) = 0 for relu.
@@ -75,6 +76,12 @@ def _fits(weights: int, shapes: Sequence[tuple[int, ...]], seeds: int) -> None:
         )
 
 
+def scales(input_weight: Tensor, hidden_weight: Tensor, output_weight: Tensor) -> tuple[float, float, float]:
+    """s_1 = 1/√D, s_l = 1/√(N·L) and s_L = 1/N."""
+    width, depth = input_weight.shape[-2], hidden_weight.shape[-3] + 2
+    return 1 / math.sqrt(input_weight.shape[-1]), 1 / math.sqrt(width * depth), 1 / width
+
+
 class ResidualMLP(nn.Module):
     """Residual MLP with L = `depth` weight matrices and N = `width` units in every hidden layer.
 
@@ -100,6 +107,7 @@ class ResidualMLP(nn.Module):
         ValueError: an argument out of its range; the message names it.
     """
 
+    @independent
     def __init__(
         self,
         depth: int,
@@ -135,13 +143,10 @@ class ResidualMLP(nn.Module):
     def _adopt(self, parts: Sequence[Tensor], activation: str) -> None:
         self.activation: str = choice("activation", activation, ACTIVATIONS)
         self.input_weight, self.hidden_weight, self.output_weight = (nn.Parameter(part) for part in parts)
-        self.scales = (
-            1 / math.sqrt(self.input_dim),
-            1 / math.sqrt(self.width * self.depth),
-            1 / self.width,
-        )
+        self.scales = scales(*parts)
 
     @classmethod
+    @independent
     def from_weights(cls, weights: Sequence[Tensor], activation: str = "relu") -> ResidualMLP:
         """A network with a copy of the given weights.
 
@@ -155,7 +160,8 @@ class ResidualMLP(nn.Module):
         weights = list(weights)
         require(len(weights) >= 3, f"weights must be at least 3 matrices (depth >= 3), got {len(weights)}")
         for number, weight in enumerate(weights, 1):
-            require(isinstance(weight, Tensor), f"weights[{number - 1}] must be a tensor, got {type(weight).__name__}")
+            plain(f"weights[{number - 1}]", weight)
+            resolve_device(weight.device)
         first, last = weights[0], weights[-1]
         require(first.ndim in (2, 3), f"weights[0] must be [N, D] or [R, N, D], got shape {list(first.shape)}")
         choice("weights[0].dtype", first.dtype, DTYPES)

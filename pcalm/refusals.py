@@ -20,6 +20,7 @@ from pcalm.checks import choice, finite, require
 from pcalm.dynamics import State
 from pcalm.methods import BP, PC, Method
 from pcalm.network import DTYPES
+from pcalm.surroundings import plain
 
 
 def check_problem(net: Blocks, method: Method, x: Any, y: Any, initial: Any) -> tuple[Tensor, Any, State | None]:
@@ -37,7 +38,7 @@ def check_problem(net: Blocks, method: Method, x: Any, y: Any, initial: Any) -> 
 def check_inputs(net: Blocks, x: Any) -> tuple[Tensor, list[Tensor]]:
     """x, with z_1..z_{L-1} and out at the feed-forward state."""
     check_modules(net)
-    require(isinstance(x, Tensor), f"x must be a torch tensor, got {type(x).__name__}")
+    x = plain("x", x)
     require(x.ndim >= 1 and len(x) >= 1, f"x must have shape [B, …] with B >= 1, got {list(x.shape)}")
     require(
         x.device == net.device, f"x must be on {net.device} like the network, got {x.device}; convert it with .to(…)"
@@ -67,6 +68,11 @@ def check_modules(net: Blocks) -> None:
         require(
             not isinstance(parameter, nn.parameter.UninitializedParameter),
             f"{name} has no shape yet: call net(x) once before",
+        )
+        require(
+            not parameter._backward_hooks,
+            f"{name} has a hook (register_hook), which would run on derivatives that are no gradients of it: "
+            "remove it, or use register_post_accumulate_grad_hook, which runs once .grad is filled",
         )
         choice(f"the dtype of {name}", parameter.dtype, DTYPES)
         require(

@@ -27,12 +27,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pcalm import blocks, dynamics, refusals
+from pcalm import blocks, dynamics, integrity, refusals
 from pcalm.blocks import Blocks
 from pcalm.checks import number, require
 from pcalm.methods import PC, PCALM, Setting, laid_out, per_layer, setting
 from pcalm.network import ResidualMLP
 from pcalm.problem import check_inputs
+from pcalm.surroundings import independent, unwrapped
 
 POWER_ITERATIONS = 64
 
@@ -47,7 +48,7 @@ class Hessian(NamedTuple):
 
     def start(self) -> Tensor:
         """The power iteration's first vector, N(0, 1) from a generator seeded 0; the same for all replicas."""
-        v = torch.randn(self.size, dtype=torch.float64, generator=torch.Generator("cpu").manual_seed(0))
+        v = torch.randn(self.size, dtype=torch.float64, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
         return v.to(self.device).expand(*(() if self.replicas is None else (self.replicas,)), -1)
 
     def power_iteration(self, v: Tensor, iterations: int = POWER_ITERATIONS) -> tuple[Tensor, Tensor]:
@@ -61,6 +62,11 @@ class Hessian(NamedTuple):
 
 def hessian(net: ResidualMLP | Blocks, x: Tensor, penalty: float = 1.0, gauge: Any = None, y: Any = None) -> Hessian:
     """The Hessian at the feed-forward state of x; arguments and errors as in `step_size`."""
+    net = unwrapped(net)
+    require(
+        isinstance(net, (ResidualMLP, Blocks)),
+        f"net must be a pcalm.ResidualMLP or pcalm.Blocks, got {type(net).__name__}",
+    )
     rho = number("penalty", penalty, positive=True)
     w = 1.0 if gauge is None else laid_out("gauge", setting("gauge", gauge), net.replicas, net.depth - 1)
     if isinstance(net, Blocks):
@@ -71,8 +77,9 @@ def hessian(net: ResidualMLP | Blocks, x: Tensor, penalty: float = 1.0, gauge: A
 
 @torch.no_grad()
 def _of_mlp(net: ResidualMLP, x: Tensor, rho: float, gauge: Setting) -> Hessian:
+    net, parts = integrity.readable(net)
     x = check_inputs(net, x)
-    double = ResidualMLP.from_weights([weight.double() for weight in net.weights], net.activation)
+    double = integrity.holding(net, [part.double() for part in parts])
     z = double.feedforward(x.double())
     slope, (_, s, s_out), w = double.dphi(z), double.scales, dynamics.setting(gauge, z)
 
@@ -117,6 +124,7 @@ def _of_blocks(net: Blocks, x: Tensor, rho: float, w: Sequence[float], y: Any) -
     return Hessian(product, sum(sizes), None, z[0].device)
 
 
+@independent
 def largest_eigenvalue(
     net: ResidualMLP | Blocks, x: Tensor, penalty: float = 1.0, gauge: Any = None, y: Any = None
 ) -> float | tuple[float, ...]:
@@ -126,9 +134,10 @@ def largest_eigenvalue(
     """
     found = hessian(net, x, penalty, gauge, y)
     eigenvalue, _ = found.power_iteration(found.start())
-    return tuple(eigenvalue.tolist()) if net.replicas is not None else float(eigenvalue)
+    return tuple(eigenvalue.tolist()) if found.replicas is not None else float(eigenvalue)
 
 
+@independent
 def step_size(
     net: ResidualMLP | Blocks, x: Tensor, penalty: float = 1.0, gauge: Any = None, y: Any = None
 ) -> float | tuple[float, ...]:

@@ -164,7 +164,7 @@ def zeros(*shapes: Sequence[int], dtype: torch.dtype = torch.float32) -> list[Te
     [
         ([], "weights must be at least 3 matrices (depth >= 3), got 0"),
         (zeros((4, 6), (2, 4)), "weights must be at least 3 matrices (depth >= 3), got 2"),
-        ([[1.0], *zeros((4, 4), (2, 4))], "weights[0] must be a tensor, got list"),
+        ([[1.0], *zeros((4, 4), (2, 4))], "weights[0] must be a torch tensor, got list"),
         (zeros((4,), (4, 4), (2, 4)), "weights[0] must be [N, D] or [R, N, D], got shape [4]"),
         (zeros((4, 6), (4, 3), (2, 4)), "weights[1] has shape [4, 3], expected [4, 4]"),
         (zeros((4, 6), (4, 4), (2, 5)), "weights[2] has shape [2, 5], expected [2, 4]"),

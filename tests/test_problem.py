@@ -41,7 +41,7 @@ def test_calls_agree(method: Method, replicas: int | None) -> None:
     assert torch.equal(found.activities, solution.state.activities)
     assert torch.equal(found.multipliers, solution.state.multipliers)
     assert [g.shape for g in grads] == [w.shape for w in net.weights]
-    for grad, own in zip(grads, solution.gradients.as_list(), strict=True):
+    for grad, own in zip(grads, solution.gradients, strict=True):
         assert torch.equal(grad, own)
         assert grad.dtype == net.dtype
         assert not grad.requires_grad

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from pcalm.blocks import Blocks
-from pcalm.checks import choice
+from pcalm.checks import choice, require
 from pcalm.dynamics import Gradients, State
+from pcalm.integrity import own_activation
 from pcalm.methods import Method
-from pcalm.network import ResidualMLP
+from pcalm.network import ACTIVATIONS, ResidualMLP
 
 # name: module of this package
 MODULES = {"reference": "reference", "cpu": "sweep", "torch": "stacked", "triton": "sweep_triton"}
@@ -78,6 +79,13 @@ def choose(name: str, net: ResidualMLP | Blocks) -> str:
         ValueError: no such engine, or it does not work for the network's device and dtype (with the reason).
     """
     modules = _modules(net)
+    if isinstance(net, ResidualMLP) and own_activation(net):
+        require(
+            choice("engine", name, ("auto", *MODULES)) in ("auto", "reference"),
+            f"engine {name!r} knows the activations {', '.join(ACTIVATIONS)} alone, and {type(net).__name__} has its "
+            "own phi: use engine='reference'",
+        )
+        return "reference"
     if name == "auto":
         name = _fastest(net) if isinstance(net, ResidualMLP) else "torch"
     reason = load(name, modules).unavailable(net.device, net.dtype)

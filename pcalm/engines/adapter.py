@@ -69,9 +69,7 @@ class Engine:
         def pick(tensor: Tensor) -> np.ndarray:
             return (tensor if total == 1 else tensor[mine]).cpu().numpy()
 
-        return Solution(
-            pick(found.state.activities), pick(found.state.multipliers), [pick(g) for g in found.gradients.as_list()]
-        )
+        return Solution(pick(found.state.activities), pick(found.state.multipliers), [pick(g) for g in found.gradients])
 
 
 reference = Engine("reference")

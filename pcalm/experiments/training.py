@@ -43,6 +43,7 @@ from pcalm.experiments.progress import Display, deferred_interrupt
 from pcalm.methods import BP, PC, PCALM
 from pcalm.network import ResidualMLP
 from pcalm.stepsize import largest_eigenvalue, stability_margin
+from pcalm.surroundings import independent
 
 PROBE = 64  # the first training samples: for η, the stability margin, and the gradient's cosine to BP
 EVALUATION_BATCH = 1024
@@ -114,6 +115,7 @@ class Training:
     Arguments and errors as in `train_replicas`; nothing is trained before `run`.
     """
 
+    @independent
     def __init__(
         self, configs: Sequence[TrainingConfig], dataset: Dataset | None = None, *, data_dir: str | Path | None = None
     ) -> None:
@@ -166,6 +168,7 @@ class Training:
         """The replicas that have not diverged."""
         return [replica for replica, divergence in enumerate(self.divergences) if divergence is None]
 
+    @independent
     def run(self, *, save: Callable[[], None] | None = None, progress: bool = False) -> list[Run]:
         """Trains to the end.
 
@@ -314,8 +317,9 @@ class Training:
         last = self.done % self.batches == 0
         if last or self.done % self.config.log_every == 0:
             self._log(epoch + 1, x, y)
+        learned = [parameter.requires_grad for parameter in self.net.parameters()]
         for parameter, part, replica in self.slots:
-            parameter.grad = gradients[part][replica]
+            parameter.grad = gradients[part][replica] if learned[part] else None
         self.optimiser.step()
         self._still()
         if last:
