@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Iterable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,13 @@ def number(name: str, value: Any, *, positive: bool) -> float:
         f"{name} must be {expected} and finite, got {_shown(value)}",
     )
     return result
+
+
+def location(name: str, value: Any) -> Path:
+    """The path of a file or folder; an empty one, which would mean the current folder, is none."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError(f"{name} must be the path of a file or folder, got {value!r}")
+    return Path(value)
 
 
 def items(value: Any) -> list[Any] | None:

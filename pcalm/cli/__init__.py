@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from typer.core import TyperGroup
 
+from pcalm.checks import location
 from pcalm.cli import grid as cli_grid
 from pcalm.cli import report as cli_report
+from pcalm.cli.output import show, show_table, standard_output
 from pcalm.engines import MODULES, reasons
 from pcalm.experiments import data, machine, rundir, training
 from pcalm.experiments.config import DTYPE_NAMES, TrainingConfig
@@ -70,10 +71,11 @@ def train(
     seed: Annotated[int, typer.Option(help="Draws the weights and the order of the batches.")] = DEFAULT.seed,
     epochs: Annotated[int, typer.Option(help="Passes through the training set.")] = DEFAULT.epochs,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar="PATH",
             help="Directory for config.json, metrics.csv, summary.json and a checkpoint; the same command goes on "
-            "where it was interrupted. Without it nothing is written."
+            "where it was interrupted. Without it nothing is written.",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, whatever run --output holds.")] = False,
@@ -109,8 +111,11 @@ def train(
     device: Annotated[str, typer.Option(help="Such as cpu, cuda or cuda:0.")] = DEFAULT.device,
     dtype: Annotated[str, typer.Option(metavar=one_of(DTYPE_NAMES), help="Precision of everything.")] = DEFAULT.dtype,
     data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where to look first for IDX files; then come $PCALM_DATA, the cache, Debian's, a download."),
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where to look first for IDX files; then come $PCALM_DATA, the cache, Debian's, a download.",
+        ),
     ] = None,
 ) -> None:
     """Train one network and report its test accuracy, and how close its weight gradients are to backpropagation's.
@@ -119,6 +124,8 @@ def train(
     """
     settings = {name: value for name, value in locals().items() if name in TrainingConfig.__dataclass_fields__}
     config = TrainingConfig(**settings)
+    if data_dir is not None:
+        location("data_dir", data_dir)
     if output is None:
         summary = training.train(config, data_dir=data_dir, progress=True).summary
     else:
@@ -126,7 +133,7 @@ def train(
         if held is not None:
             typer.echo(f"{output} holds this run, and it is done; --overwrite starts it anew", err=True)
         summary = held or rundir.train_to(config, output, overwrite=overwrite, data_dir=data_dir, progress=True)
-    typer.echo(_table(summary_rows(summary)))
+    show_table(summary_rows(summary))
 
 
 def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -158,18 +165,18 @@ app.command()(cli_report.report)
 def doctor(device: Annotated[str, typer.Option(help="The device to ask about.")] = "cpu") -> None:
     """Show what works on this machine: versions, engines, data sets; and why not, where something does not."""
     where = resolve_device(device)
-    typer.echo(_table([(name, str(value)) for name, value in machine.environment(where).items()]))
+    show_table([(name, str(value)) for name, value in machine.environment(where).items()])
     devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    typer.echo(f"\nDevices: {', '.join(devices)}")
-    typer.echo(f"\nEngines on {where}:")
+    show(f"\nDevices: {', '.join(devices)}")
+    show(f"\nEngines on {where}:")
     rows = []
     for name in MODULES:
         for dtype_name, dtype in DTYPE_NAMES.items():
             reason = reasons(where, dtype)[name]
             rows.append((name, dtype_name, "works" if reason is None else f"does not work: {reason}"))
-    typer.echo(_table(rows))
-    typer.echo("\nData sets:")
-    typer.echo(_table([(name, _data_place(name)) for name in data.NAMES]))
+    show_table(rows)
+    show("\nData sets:")
+    show_table([(name, _data_place(name)) for name in data.NAMES])
 
 
 def _data_place(name: str) -> str:
@@ -181,11 +188,6 @@ def _data_place(name: str) -> str:
         return f"not on this machine: will be downloaded when it is needed; or else {data.PACKAGES[name]}"
 
 
-def _table(rows: Iterable[tuple[str, ...]]) -> str:
-    from tabulate import tabulate  # not at the top: --help needs no tables
-
-    return tabulate(rows, tablefmt="plain", disable_numparse=True)
-
-
 def main() -> None:
-    app(prog_name="pcalm")
+    with standard_output():
+        app(prog_name="pcalm")

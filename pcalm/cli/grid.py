@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pcalm.checks import choice
+from pcalm.checks import choice, location
+from pcalm.cli.output import show
 from pcalm.experiments import records
 from pcalm.experiments.grid import AXES, PRESETS, SETTINGS, SHARED, Grid, cost, read_toml
 
@@ -30,11 +30,11 @@ def _listed(name: str) -> str:
     return ",".join(map(str, getattr(DEFAULT, name)))
 
 
-def _plan(chosen: Grid, output: Path) -> None:
+def _plan(chosen: Grid, output: str) -> None:
     runs, done = chosen.runs(), records.keys(output)
     todo = [run for run in runs if run.key not in done]
     hours = sum(cost(run.config) for run in todo) / 3600
-    typer.echo(
+    show(
         f"{len(runs)} runs: {len(runs) - len(todo)} done, {len(todo)} to do, about {hours:.2g} core hours by the cost "
         "model"
     )
@@ -42,7 +42,11 @@ def _plan(chosen: Grid, output: Path) -> None:
 
 def grid(
     output: Annotated[
-        Path, typer.Option(help="Directory of the records; the same command goes on where it was interrupted.")
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Directory of the records; the same command goes on where it was interrupted.",
+        ),
     ],
     preset: Annotated[
         str | None,
@@ -53,7 +57,11 @@ def grid(
         ),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="TOML file with settings named as these options: widths = [8, 16], lr = 1e-2.")
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="TOML file with settings named as these options: widths = [8, 16], lr = 1e-2.",
+        ),
     ] = None,
     datasets: Annotated[
         str | None, typer.Option(help="Such as digits,fashion-mnist.", show_default=_listed("datasets"))
@@ -99,10 +107,18 @@ def grid(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes on this machine.", show_default="one per core")] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where the workers look first for the data sets' files.")
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where the workers look first for the data sets' files.",
+        ),
     ] = None,
     export: Annotated[
-        Path | None, typer.Option(help="Also write the table of all runs in --output to this .parquet or .csv file.")
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Also write the table of all runs in --output to this .parquet or .csv file.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how much there is to do.")] = False,
 ) -> None:
@@ -111,6 +127,9 @@ def grid(
     Try: pcalm grid --preset quick --output results
     """
     given = {name: value for name, value in locals().items() if name in (*AXES, *SHARED)}
+    for name, place in (("output", output), ("file", file), ("data_dir", data_dir), ("export", export)):
+        if place is not None:
+            location(name, place)
     given |= {name: _values(name, given[name]) for name in AXES}
     settings = dataclasses.asdict(PRESETS[choice("preset", preset, PRESETS)]) if preset else {}
     settings |= {} if file is None else read_toml(file)
@@ -126,10 +145,15 @@ def grid(
     )
 
     outcome = scheduling.compute(chosen, output, scheduler=scheduler, workers=workers, data_dir=data_dir, progress=True)
-    typer.echo(
+    show(
         f"{outcome.runs} runs: {outcome.before} were done before, {outcome.computed} computed now, "
         f"{len(outcome.failures)} failed; the records are in {output}"
     )
+    if outcome.diverged or outcome.refused:
+        show(
+            f"no accuracy: {outcome.diverged} diverged, {outcome.refused} refused since their settings are unstable; "
+            "pcalm report tells each one's why"
+        )
     if export is not None:
         records.export(records.load_table(output), export)
     alike: dict[str, list[str]] = {}

@@ -22,10 +22,10 @@ implementation, but not how runs were packed. A file takes its place when it is 
     budget               steps / depth, the budget T in multiples of L; null for BP
     step_size            η as used; null for BP
     step_size_given      η as asked for; null where it is 1/λ_max by the rule
-    status               "finished" or "diverged"
+    status               "finished", "diverged", or "refused": settings that are unstable from the start
     diverged_step        the weight update at which it diverged; else null
-    divergence           the sentence that says where and why; else null
-    test_accuracy        0..1, after the last epoch; null if it diverged, as the next three
+    divergence           the sentence that says where and why, or why it was refused; else null
+    test_accuracy        0..1, after the last epoch; null if it has not finished, as the next three
     train_loss           mean over the last epoch's logged batches
     gradient_cosine, gradient_norm_ratio
                          of the weight gradient to BP's, on the first 64 training samples after training
@@ -59,6 +59,8 @@ from typing import TYPE_CHECKING, Any
 
 import pcalm
 from pcalm.checks import LARGEST, require
+from pcalm.experiments.config import TrainingConfig
+from pcalm.experiments.machine import environment
 from pcalm.experiments.schema import (
     Check,
     anything,
@@ -73,11 +75,12 @@ from pcalm.experiments.schema import (
     text,
 )
 from pcalm.experiments.storage import digest, read_json, replacing, sealed, unsealed
+from pcalm.experiments.training import COLUMNS as ROW
+from pcalm.experiments.training import Run, UnstableError
+from pcalm.network import resolve_device
 
 if TYPE_CHECKING:
     import pandas
-
-    from pcalm.experiments.training import Run
 
 FOLDER, SUFFIX = "records", ".jsonl"
 READERS = 16  # threads
@@ -168,7 +171,7 @@ log = logging.getLogger("pcalm")
 
 @dataclass(frozen=True)
 class Record:
-    """A finished (or diverged) run.
+    """A run that is done: it has finished, diverged, or was refused.
 
     Attributes:
         setting: the method's name in the grid.
@@ -201,17 +204,42 @@ class Record:
 
 def of_run(run: Run, setting: str) -> Record:
     """The record of a run that has just finished in this process."""
-    summary = dict(run.summary)
-    environment, replicas = summary.pop("environment"), summary.pop("replicas")
-    columns = list(run.metrics[0]) if run.metrics else []
+    summary = {name: value for name, value in run.summary.items() if name not in ("environment", "replicas", "engine")}
+    curve = {name: [row[name] for row in run.metrics] for name in ROW}
+    return _record(setting, run.config, summary, curve, run.summary["replicas"], run.summary["environment"])
+
+
+def of_refusal(config: TrainingConfig, setting: str, error: UnstableError) -> Record:
+    """The record of a run that training has refused in this process, since its settings are unstable."""
+    divergence = {"step": None, "inference_step": None, "layer": None, "margin": error.margin, "message": str(error)}
+    summary = {
+        "status": "refused",
+        "divergence": divergence,
+        "seconds": 0.0,
+        "updates": 0,
+        "step_size": error.step_size,
+        "margin_at_start": error.margin,
+    }
+    curve: dict[str, list[Any]] = {name: [] for name in ROW}
+    return _record(setting, config, summary, curve, 1, environment(resolve_device(config.device)))
+
+
+def _record(
+    setting: str,
+    config: TrainingConfig,
+    summary: dict[str, Any],
+    curve: dict[str, list[Any]],
+    replicas: int,
+    found: dict[str, Any],
+) -> Record:
     return Record(
         setting,
-        {**run.config.resolved(), "engine": summary.pop("engine")},
+        config.resolved(),
         summary,
-        {name: [row[name] for row in run.metrics] for name in columns},
+        curve,
         replicas,
-        {name: environment[name] for name in VERSIONS},
-        {name: value for name, value in environment.items() if name not in VERSIONS},
+        {name: found[name] for name in VERSIONS},
+        {name: value for name, value in found.items() if name not in VERSIONS},
         source_commit(),
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -263,7 +291,12 @@ def write(directory: str | Path, record: Record) -> None:
 
 def keys(directory: str | Path) -> set[str]:
     """The keys of all sound records. Damaged ones are left out, each with a warning in the log."""
-    return {key for key, _, _ in _read_all(directory)}
+    return set(statuses(directory))
+
+
+def statuses(directory: str | Path) -> dict[str, str]:
+    """Every sound record's key, with what became of its run: "finished", "diverged" or "refused"."""
+    return {key: head["summary"]["status"] for key, head, _ in _read_all(directory)}
 
 
 def sound(directory: str | Path, key: str) -> bool:

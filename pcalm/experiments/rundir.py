@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from pcalm.checks import require
+from pcalm.checks import location, require
 from pcalm.engines import MODULES, reasons
 from pcalm.experiments.config import DTYPE_NAMES, TrainingConfig
 from pcalm.experiments.divergence import Divergence, DivergenceError, Row
@@ -62,7 +62,7 @@ def train_to(
             began with an engine that does not work here now.
         OSError: the disk is full; the last checkpoint is kept.
     """
-    directory = Path(output)
+    directory = location("output", output)
     held = None if overwrite else finished(config, directory)
     if held is not None:
         return held
@@ -108,7 +108,7 @@ def finished(config: TrainingConfig, output: str | Path) -> dict[str, Any] | Non
         ValueError: the directory holds another configuration's run, or is damaged.
         DivergenceError: the run is done, and diverged.
     """
-    directory = Path(output)
+    directory = location("output", output)
     if _begun(config, directory) is None or not all((directory / name).exists() for name in (SUMMARY, SUMS)):
         return None
     noted = (directory / SUMS).read_bytes().decode(errors="replace").splitlines()

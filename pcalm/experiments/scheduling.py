@@ -7,18 +7,20 @@ lock that the operating system drops with the process, so that two grids in one 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import errno
 import fcntl
 import functools
+import logging
 import math
 import queue
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,12 +28,12 @@ from typing import Any
 
 import torch
 
-from pcalm.checks import integer, require
+from pcalm.checks import integer, location, require
 from pcalm.experiments import data, records
 from pcalm.experiments.config import DTYPE_NAMES
 from pcalm.experiments.grid import Grid, Pack, Planned, pack, pack_cost
 from pcalm.experiments.records import Record
-from pcalm.experiments.training import train_replicas
+from pcalm.experiments.training import UnstableError, train_replicas
 
 ATTEMPTS = 3
 TICK_S = 0.5
@@ -49,12 +51,15 @@ class Outcome:
         before: that had their records before.
         computed: by this call.
         failures: runs that failed, in the grid's order, with the error of the last attempt.
+        diverged, refused: runs of the grid whose records say so.
     """
 
     runs: int
     before: int
     computed: int
     failures: list[tuple[Planned, str]]
+    diverged: int = 0
+    refused: int = 0
 
 
 def compute(
@@ -69,7 +74,8 @@ def compute(
     """Computes the runs of a grid that have no sound record in a directory yet.
 
     Interrupted or killed at any time, the same call goes on. A run that fails is tried again by itself, ATTEMPTS times
-    in all, while the others go on. A run that diverged is a result.
+    in all, while the others go on; but bad settings or data (a ValueError) stay what they are, and are not. A run that
+    diverged, or that is refused since its settings are unstable, is a result.
 
     Args:
         grid: which runs.
@@ -85,15 +91,15 @@ def compute(
         ConnectionError: the scheduler is not there, or is gone.
         OSError: a record cannot be written; all earlier ones are kept.
     """
-    directory = Path(output)
+    directory = location("output", output)
     if workers is not None:
         integer("workers", workers, 1)
         require(scheduler is None, "workers is of the cluster on this machine: leave it out with a scheduler")
     runs = grid.runs()
-    done = records.keys(directory)
+    done = records.statuses(directory)
     todo = [run for run in runs if run.key not in done]
     if not todo:
-        return Outcome(len(runs), len(runs), 0, [])
+        return Outcome(len(runs), len(runs), 0, [], *_ends(runs, done))
     if workers is None and grid.device != "cpu":
         workers = 1
     with contextlib.closing(Claims(directory)) as claims, _connected(scheduler, workers, len(todo)) as client:
@@ -102,7 +108,14 @@ def compute(
             work.run(display)
     order = {run.key: place for place, run in enumerate(runs)}
     failures = sorted(work.failures, key=lambda failure: order[failure[0].key])
-    return Outcome(len(runs), len(runs) - len(todo), work.computed, failures)
+    ends = _ends(runs, records.statuses(directory))
+    return Outcome(len(runs), len(runs) - len(todo), work.computed, failures, *ends)
+
+
+def _ends(runs: Sequence[Planned], statuses: dict[str, str]) -> tuple[int, int]:
+    """How many of the runs diverged, and were refused."""
+    found = Counter(statuses.get(run.key) for run in runs)
+    return found["diverged"], found["refused"]
 
 
 def train_pack(runs: Sequence[Planned], data_dir: str | None) -> list[Record]:
@@ -111,7 +124,12 @@ def train_pack(runs: Sequence[Planned], data_dir: str | None) -> list[Record]:
     _keep_memory()
     config = runs[0].config
     dataset = _load(config.dataset, data_dir, config.dtype, config.device)
-    results = train_replicas([run.config for run in runs], dataset)
+    try:
+        results = train_replicas([run.config for run in runs], dataset)
+    except UnstableError as error:
+        if len(runs) == 1:
+            return [records.of_refusal(runs[0].config, runs[0].setting, error)]
+        return [record for run in runs for record in train_pack([run], data_dir)]
     return [records.of_run(result, run.setting) for run, result in zip(runs, results, strict=True)]
 
 
@@ -267,7 +285,7 @@ class _Work:
             for record in found:
                 self._write(record)
             self.computed += len(found)
-            self.seconds += found[0].summary["seconds"]
+            self.seconds += sum(record.summary["seconds"] / record.replicas for record in found)
             self.predicted += pack_cost(runs)
         elif future.status == "error":
             with _reaching():
@@ -286,10 +304,11 @@ class _Work:
             raise OSError(f"{error}; all earlier records are kept, and the same command goes on from there") from error
 
     def _failed(self, runs: Pack, error: BaseException) -> None:
-        """Each run by itself again, until it has had its attempts."""
+        """Each run by itself again, until it has had its attempts; what a run alone has wrong is not tried again."""
+        final = isinstance(error, ValueError) and len(runs) == 1
         for run in runs:
             attempts = self.attempts[run.key] = self.attempts.get(run.key, 0) + 1
-            if attempts < ATTEMPTS:
+            if attempts < ATTEMPTS and not final:
                 self._wait([run])
             else:
                 self.failures.append((run, f"{type(error).__name__}: {error}"))
@@ -350,13 +369,10 @@ def _connected(scheduler: str | None, workers: int | None, most: int) -> Iterato
     except ImportError as error:
         raise ImportError("a grid needs Dask: pip install 'pcalm[grid]'") from error
     if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
-        except OSError as error:
-            message = f"scheduler {scheduler!r} does not answer ({error}); start one with: dask scheduler"
-            raise ConnectionError(message) from error
-        with client:
-            yield client
+        with _quiet():
+            _reach(scheduler)
+            with Client(scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False) as client:
+                yield client
         return
     with (
         # A laptop that was closed wakes up with workers that seem not to have answered for hours.
@@ -372,6 +388,52 @@ def _connected(scheduler: str | None, workers: int | None, most: int) -> Iterato
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+def _reach(scheduler: str) -> None:
+    """Makes a connection and drops it: a client that cannot connect prints tracebacks when it is collected.
+
+    Raises:
+        ValueError: the address is none.
+        ConnectionError: nothing answers there.
+    """
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    async def reach() -> None:
+        arguments = Security().get_connection_args("client")
+        (await connect(scheduler, timeout=CONNECT_TIMEOUT_S, **arguments)).abort()
+
+    try:
+        # In a thread of its own: a notebook's has an event loop already.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(lambda: asyncio.run(reach())).result()
+    except OSError as error:
+        message = f"scheduler {scheduler!r} does not answer ({error}); start one with: dask scheduler"
+        raise ConnectionError(message) from error
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        reason = f"{error}".splitlines()[0] if f"{error}" else type(error).__name__
+        raise ValueError(
+            f"scheduler must be the address of a Dask scheduler, such as tcp://host:8786, got {scheduler!r}: {reason}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Dask's log to itself, which has a traceback for every connection that is lost."""
+    loggers = [
+        logger
+        for name, logger in logging.root.manager.loggerDict.items()
+        if name.split(".")[0] in ("asyncio", "distributed", "tornado") and isinstance(logger, logging.Logger)
+    ]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 @contextlib.contextmanager

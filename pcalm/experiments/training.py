@@ -51,6 +51,14 @@ SAVE_EVERY_S = 30.0
 COLUMNS = ("step", "epoch", "loss", "accuracy", "test_accuracy", "margin")
 
 
+class UnstableError(ValueError):
+    """Settings under which the inference is unstable from the start: `step_size` is η, `margin` below 0."""
+
+    def __init__(self, message: str, step_size: float, margin: float) -> None:
+        super().__init__(message)
+        self.step_size, self.margin = step_size, margin
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """What a run leaves.
@@ -87,7 +95,8 @@ def train(
         progress: shows a progress bar (on a terminal), η and the stability margins on the standard error stream.
 
     Raises:
-        ValueError: bad settings, an unstable step size, or bad data; the message names them.
+        ValueError: bad settings or bad data; the message names them.
+        UnstableError: a ValueError, of a step size that is too large for this network and these settings.
         FileNotFoundError: the data set is nowhere.
         DivergenceError: a state, gradient or weight became infinite or NaN.
     """
@@ -265,12 +274,13 @@ class Training:
         for config, size, margin, value in zip(self.configs, sizes, margins, eigenvalues, strict=True):
             method = inference(config, size)
             largest = 4 * size / (4 - margin)  # 4 − margin is proportional to η
-            require(
-                margin >= 0,
-                f"step_size {size:.4g} is unstable: the margin 4 − ησ²(2ρ + α) − 2ηκ is {margin:.4g} with "
-                f"penalty ρ = {method.penalty}, dual_step α = {method.dual_step}, anchor κ = {method.anchor} and "
-                f"σ² = {value:.4g}; use a step_size below {largest:.4g}, or smaller ρ, α or κ",
-            )
+            if not margin >= 0:
+                message = (
+                    f"step_size {size:.4g} is unstable: the margin 4 − ησ²(2ρ + α) − 2ηκ is {margin:.4g} with "
+                    f"penalty ρ = {method.penalty}, dual_step α = {method.dual_step}, anchor κ = {method.anchor} and "
+                    f"σ² = {value:.4g}; use a step_size below {largest:.4g}, or smaller ρ, α or κ"
+                )
+                raise UnstableError(message, size, margin)
         return sizes, margins
 
     def _eigenvalues(self) -> tuple[float, ...]:

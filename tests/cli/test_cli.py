@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,9 +16,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from pcalm.cli import app
-from pcalm.experiments import rundir
+from pcalm.cli import app, main
+from pcalm.experiments import records, rundir
 from pcalm.experiments.config import TrainingConfig
+from pcalm.experiments.grid import Grid
+from pcalm.experiments.scheduling import train_pack
 from pcalm.experiments.training import train
 
 SMALL = "train --depth 4 --width 4 --batch-size 280 --lr 1e-2 --engine reference"
@@ -114,6 +118,8 @@ def test_without_output_nothing_is_written(tmp_path: Path, monkeypatch: pytest.M
         ("--anchor -1", "anchor must be zero or positive"),
         ("--dataset mnist --data-dir missing", "data_dir must be an existing folder, got 'missing'"),
         ("--output /dev/null/run", "output must be a directory that can be written, got '/dev/null/run'"),
+        ("--output=", "output must be the path of a file or folder, got ''"),
+        ("--data-dir=", "data_dir must be the path of a file or folder, got ''"),
     ],
 )
 def test_bad_input(options: str, message: str) -> None:
@@ -151,6 +157,80 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.search("^triton +float32 +does not work: .*", result.stdout, re.MULTILINE)
     assert re.search("^mnist +not on this machine", result.stdout, re.MULTILINE)
     assert_sentence(run("doctor --device cuda:99"), 2, "device 'cuda:99' is not on this machine")
+
+
+def pcalm(command: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "pcalm", *command.split()], stderr=subprocess.PIPE, text=True, check=False, **settings
+    )
+
+
+@pytest.mark.parametrize("command", ["train", "grid", "report", "doctor"])
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii", "utf-16"])
+def test_what_the_output_cannot_show_is_shown_as_a_question_mark(
+    command: str, encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records.write(tmp_path / "λ", train_pack([Grid(depths=(4,), widths=(4,), engine="reference").runs()[0]], None)[0])
+    arguments = {
+        "train": SMALL.split(),
+        "grid": ["grid", "--output", str(tmp_path / "λ"), "--dry-run"],
+        "report": ["report", "--results", str(tmp_path / "λ"), "--output", str(tmp_path / "Δ")],
+        "doctor": ["doctor"],
+    }
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding=encoding))
+    monkeypatch.setattr(sys, "argv", ["pcalm", *arguments[command]])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    sys.stdout.flush()
+    shown = content.getvalue().decode("utf-8" if encoding == "ascii" else encoding)
+    expected = {
+        "train": r"step size [η?] +0\.\d+",
+        "grid": r"12 runs: 0 done, 12 to do",
+        "report": r"/[Δ?]/index\.html",
+        "doctor": r"Engines on cpu:",
+    }
+    assert re.search(expected[command], shown), shown
+
+
+@pytest.mark.parametrize(
+    ("output", "message"), [("pipe", "Broken pipe"), ("/dev/full", "No space left on device")], ids=["pipe", "disk"]
+)
+def test_a_result_that_nobody_reads_is_kept(tmp_path: Path, output: str, message: str) -> None:
+    if output == "pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+    elif Path(output).exists():
+        writing = os.open(output, os.O_WRONLY)
+    else:
+        pytest.skip(f"this system has no {output}")
+    result = pcalm(f"{SMALL} --output {tmp_path}", stdout=writing)
+    os.close(writing)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == f"pcalm: the standard output cannot be written: {message}"
+    assert "Exception ignored" not in result.stderr
+    again = run(f"{SMALL} --output {tmp_path}")
+    assert (again.exit_code, again.stderr) == (
+        0,
+        f"{tmp_path} holds this run, and it is done; --overwrite starts it anew\n",
+    )
+
+
+def test_without_an_error_stream_a_run_goes_on(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "pcalm", *SMALL.split(), "--epochs", "2"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=writing, text=True, check=False)
+    os.close(writing)
+    assert result.returncode == 0
+    assert "test accuracy" in result.stdout
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *command], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert closed.returncode == 0
+    assert "test accuracy" in closed.stdout
 
 
 def test_python_m_pcalm() -> None:

@@ -330,27 +330,63 @@ def test_a_damaged_record_is_computed_again(cluster: str, tmp_path: Path, caplog
 def test_a_diverged_run_is_a_result(cluster: str, tmp_path: Path) -> None:
     """The first update moves every weight by lr·√(N/L), and in a linear network the next pass overflows."""
     exploding = dataclasses.replace(SMALL, activations=("linear",), lr=1e30)
-    assert compute(exploding, tmp_path, scheduler=cluster) == Outcome(8, 0, 8, [])
+    assert compute(exploding, tmp_path, scheduler=cluster) == Outcome(8, 0, 8, [], diverged=8)
     table = records.load_table(tmp_path)
     assert set(table["status"]) == {"diverged"}
     assert set(table["diverged_step"]) == {2}
     assert table["divergence"].str.startswith("training diverged at update 2").all()
     assert table["test_accuracy"].isna().all()
-    assert compute(exploding, tmp_path, scheduler=cluster) == Outcome(8, 8, 0, [])
+    assert compute(exploding, tmp_path, scheduler=cluster) == Outcome(8, 8, 0, [], diverged=8)
 
 
 # At L = 3 the anchored settings are unstable, which training refuses: 4 − (2ρ + α) − 2ηκ < 0 for κ = 3/L = 1, η > 0.15.
 REFUSED = dataclasses.replace(SMALL, depths=(3, 6), methods=("bp", "anchored"))
 
 
-def test_a_failed_run_is_reported_and_the_rest_goes_on(cluster: str, tmp_path: Path) -> None:
-    outcome = compute(REFUSED, tmp_path, scheduler=cluster)
-    assert (outcome.runs, outcome.computed) == (16, 12)
-    refused = {run.key for run in REFUSED.runs() if run.setting == "anchored" and run.config.depth == 3}
-    assert {run.key for run, _ in outcome.failures} == refused
-    assert all(re.match(r"ValueError: step_size 0\.\d+ is unstable", error) for _, error in outcome.failures)
-    # A failure is no result: the next call tries again.
-    assert len(compute(REFUSED, tmp_path, scheduler=cluster).failures) == 4
+def test_settings_that_cannot_run_are_a_result(cluster: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert compute(REFUSED, tmp_path, scheduler=cluster) == Outcome(16, 0, 16, [], refused=4)
+    table = records.load_table(tmp_path)
+    refused = table[table["status"] == "refused"]
+    assert set(refused["key"]) == {
+        run.key for run in REFUSED.runs() if run.setting == "anchored" and run.config.depth == 3
+    }
+    assert refused["divergence"].str.match(r"step_size 0\.\d+ is unstable: the margin .* is -0\.").all()
+    assert (refused["margin_at_start"] < 0).all()
+    assert (refused["step_size"] > 0).all()
+    assert set(refused["updates"]) == {0}
+    assert refused[["test_accuracy", "train_loss", "gradient_cosine", "diverged_step"]].isna().all(axis=None)
+    assert set(table["status"]) == {"finished", "refused"}
+    assert set(records.load_curves(tmp_path)["key"]) == set(table["key"]) - set(refused["key"])
+    # Nothing is tried again, and none of the records is taken for damaged.
+    assert compute(REFUSED, tmp_path, scheduler=cluster) == Outcome(16, 16, 0, [], refused=4)
+    assert [entry for entry in caplog.records if entry.name == "pcalm"] == []
+
+
+def test_one_refusal_in_a_pass_leaves_the_others(tmp_path: Path) -> None:
+    chosen = dataclasses.replace(SMALL, methods=("pcalm",), widths=(4,), seeds=(0, 1, 2), engine="reference")
+    stable, unstable, other = chosen.runs()
+    unstable = dataclasses.replace(unstable, config=dataclasses.replace(unstable.config, step_size=1.0))
+    found = scheduling.train_pack([stable, unstable, other], None)
+    assert [record.summary["status"] for record in found] == ["finished", "refused", "finished"]
+    assert [untimed(found[place]) for place in (0, 2)] == [
+        untimed(record) for run in (stable, other) for record in scheduling.train_pack([run], None)
+    ]
+
+
+def test_bad_settings_are_not_tried_again(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    honest = training.train_replicas
+
+    def counted(configs: list[TrainingConfig], *more: Any) -> Any:
+        calls.append(len(configs))
+        return honest(configs, *more)
+
+    monkeypatch.setattr(scheduling, "train_replicas", counted)
+    chosen = dataclasses.replace(SMALL, methods=("bp",), widths=(4,), batch_size=1441, engine="reference")
+    outcome = compute(chosen, tmp_path, scheduler=cluster)
+    assert (outcome.computed, calls) == (0, [1, 1])
+    message = "ValueError: batch_size must be at most the 1440 training samples of 'digits', got 1441"
+    assert [error for _, error in outcome.failures] == [message] * 2
 
 
 def test_a_run_that_fails_is_tried_again(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,6 +435,7 @@ def test_ctrl_c(cluster: str, tmp_path: Path) -> None:
             process.kill()
     assert process.returncode == 130, errors
     assert shown == ""
+    assert "Exception ignored" not in errors
     assert errors.splitlines()[-1].startswith("pcalm: interrupted; with --output, the same command goes on")
     assert "Traceback" not in errors
     before = files(out)
@@ -471,6 +508,34 @@ def test_a_full_disk(cluster: str, tmp_path: Path, limit: Any, kept: int, messag
         assert compute(chosen, tmp_path, scheduler=cluster) == Outcome(12, len(before), 12 - len(before), [])
         assert before.items() <= files(tmp_path).items()
         assert_nothing_half_written(tmp_path)
+
+
+def test_after_a_dead_scheduler_there_is_one_sentence(tmp_path: Path) -> None:
+    out, contact = tmp_path / "out", tmp_path / "scheduler.json"
+    with contextlib.ExitStack() as stack:
+        where = ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
+        scheduler = stack.enter_context(dask("scheduler", *where, "--scheduler-file", str(contact)))
+        single = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path)]
+        wait_for(contact.exists, "scheduler")
+        stack.enter_context(dask("worker", "--scheduler-file", str(contact), *single))
+        address = json.loads(contact.read_text())["address"]
+        process = stack.enter_context(
+            subprocess.Popen(
+                command("--output", str(out), "--scheduler", address, *options(ENDLESS)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        try:
+            wait_for(lambda: len(files(out)) >= 1 or process.poll() is not None, "records")
+            scheduler.kill()
+            shown, errors = process.communicate(timeout=WITHIN_S)
+        finally:
+            process.kill()
+    assert (process.returncode, shown) == (1, "")
+    lines = [line for line in errors.splitlines() if not re.match(r"\d+ of 2000 done", line)]
+    assert lines == [f"pcalm: {scheduling.GONE}"], errors
 
 
 def test_two_grids_in_one_directory_share_the_work(cluster: str, tmp_path: Path) -> None:
@@ -556,13 +621,17 @@ def test_the_command(cluster: str, tmp_path: Path) -> None:
     assert run(*given, "--dry-run").stdout.startswith("4 runs: 4 done, 0 to do")
 
 
-def test_failures_end_the_command_with_status_1(cluster: str, tmp_path: Path) -> None:
-    result = run("--output", str(tmp_path), "--scheduler", cluster, *options(REFUSED))
-    assert result.exit_code == 1
-    assert "12 computed now, 4 failed" in result.stdout
-    lines = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]
-    assert len(lines) == 4
-    assert lines[0].startswith("failed: anchored digits N=4 L=3 relu T=6 seed 0: ValueError: step_size 0.")
+def test_failures_end_the_command_with_status_1_and_refusals_do_not(cluster: str, tmp_path: Path) -> None:
+    where = ("--output", str(tmp_path / "out"), "--scheduler", cluster)
+    failed = run(*where, *options(dataclasses.replace(SMALL, batch_size=1441)))
+    assert failed.exit_code == 1
+    assert "8 runs: 0 were done before, 0 computed now, 8 failed" in failed.stdout
+    (line,) = [line for line in failed.stderr.splitlines() if line.startswith("failed: ")]
+    assert line.startswith("failed: bp digits N=4 L=4 relu seed 0 and 7 more: ValueError: batch_size must be at most")
+    for _ in range(2):
+        refused = run(*where, *options(REFUSED))
+        assert refused.exit_code == 0
+        assert "no accuracy: 0 diverged, 4 refused since their settings are unstable" in refused.stdout
 
 
 @pytest.mark.parametrize(
@@ -577,6 +646,16 @@ def test_failures_end_the_command_with_status_1(cluster: str, tmp_path: Path) ->
         (["--workers", "0"], 2, "workers must be at least 1, got 0"),
         (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], 2, "workers is of the cluster on this machine"),
         (["--scheduler", "tcp://127.0.0.1:1"], 1, "scheduler 'tcp://127.0.0.1:1' does not answer .*; start one with"),
+        (["--scheduler", "tls://127.0.0.1:1"], 2, "such as tcp://host:8786, got 'tls://127.0.0.1:1': TLS expects"),
+        (["--scheduler", "nonsense"], 2, "scheduler must be the address of a Dask scheduler, .*got 'nonsense'"),
+        (["--scheduler", ""], 2, "scheduler must be the address of a Dask scheduler, .*got ''"),
+        (["--scheduler", "tcp://127.0.0.1:99999"], 1, "scheduler 'tcp://127.0.0.1:99999' does not answer"),
+        (["--scheduler", "http://127.0.0.1:1"], 2, "scheduler must be .*unknown address scheme"),
+        (["--device", "meta"], 2, "device must be one that holds numbers"),
+        (["--export", ""], 2, "export must be the path of a file or folder, got ''"),
+        (["--data-dir", ""], 2, "data_dir must be the path of a file or folder, got ''"),
+        (["--file", ""], 2, "file must be the path of a file or folder, got ''"),
+        (["--output", ""], 2, "output must be the path of a file or folder, got ''"),
         (["--output", "/dev/null/x"], 2, "output must be a directory that can be written, got '/dev/null/x'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The runs that diverged, where and why."""
+"""The runs that diverged, or were refused as unstable: where and why."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def tables(results: Results) -> list[Table]:
         Column("update", "d"),
         Column("why"),
     ]
-    built = TableBuilder("diverged", "Runs that diverged", columns, [cells.note])
+    built = TableBuilder("diverged", "Runs that diverged or were refused", columns, [cells.note])
     for cell, runs in cells:
-        for setting, budget, part in methods_of(runs[runs["status"] == "diverged"]):
+        for setting, budget, part in methods_of(runs[runs["status"] != "finished"]):
             for run in part.to_dict("records"):
                 row = [name_of(setting), budget or None, run["seed"], run["diverged_step"], run["divergence"]]
                 built.add([*cell, *row], [run["source"]])
