@@ -14,7 +14,7 @@ def main() -> int:
     # The suite's own settings: pytest would look for some in every folder above the package, and where that lies in an
     # environment inside somebody's project, find that project's.
     settings = ["-c", str(PACKAGE / "suite.ini")]
-    if "no:cacheprovider" not in sys.argv:  # without it the option is unknown
+    if not any("no:cacheprovider" in argument for argument in sys.argv):  # without it the option is unknown
         settings += ["-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]
     return int(pytest.main([*settings, "-p", "pcalm_conformance.plugin", str(PACKAGE), *sys.argv[1:]]))
 

@@ -40,8 +40,10 @@ from pcalm_conformance.wire import Incoming, Malformed, described, frame, split
 CHILD = Path(__file__).with_name("child.py")
 POLL = 0.1  # seconds between two looks at the processes
 SLOWEST = 0.1  # what a second of computing counts at least
+LOADING = "loading"
 START_LIMIT = 120.0  # seconds to import an implementation with its libraries
 FIRST_CALL = 5  # times the time limit, where shapes or settings are new: compilers work then
+GRACE = 2.0  # seconds for an adapter that has no more questions to clear up after itself
 STOP_LIMIT = 20.0  # seconds for the processes to end after they were told to
 PATIENCE = 3  # breakdowns, before the rest is not tried any more
 OUTPUT = 16 << 10  # bytes of what an adapter printed last
@@ -101,10 +103,10 @@ class Clock:
     def over(self) -> str:
         """Which limit has passed, in words; "" while none has."""
         if self.waiting > self.limit:
-            return f"took longer than {self.limit:g} s, in which it only waited (--time-limit)"
+            return f"took longer than {self.limit:g} s, in which it only waited"
         if self.computing + self.waiting > self.limit + self.allowance:
             first = f", {FIRST_CALL} times the limit as the first of its shape" if self.allowance else ""
-            return f"took longer than {self.limit + self.allowance:g} s{first} (--time-limit)"
+            return f"took longer than {self.limit + self.allowance:g} s{first}"
         return ""
 
 
@@ -226,7 +228,7 @@ class Guest:
         tree = processes(self.process.pid)
         clock.tick(time.monotonic(), sum(map(cpu_time, tree)), not any(map(busy, tree)))
         if over := clock.over():
-            raise Breakdown(f"{call} {over}")
+            raise Breakdown(f"{call} {over}{' (--time-limit)' * (call != LOADING)}")
         if memory(tree, "rss") > self.memory_limit:
             # Pages that forked processes share are in each one's resident size: counted once, they may fit.
             used = memory(tree, "pss")
@@ -236,8 +238,11 @@ class Guest:
                     f"{call} used {used / 2**30:.1f} GiB of memory, more than {most:g} GiB (--memory-limit)"
                 )
 
-    def stop(self) -> None:
-        """Ends all its processes."""
+    def stop(self, grace: float) -> None:
+        """Ends all its processes, at the latest after `grace` seconds."""
+        self.connection.close()
+        if grace:
+            select.select([self.control], [], [], grace)
         self.control.close()  # the watch sees it
         try:
             self.process.wait(STOP_LIMIT)
@@ -248,7 +253,6 @@ class Guest:
             self.process.wait()
         self.listen()
         self.selector.close()
-        self.connection.close()
         os.close(self.printed)
 
 
@@ -301,9 +305,9 @@ def called(module: str, names: list[str] | None, workplace: Workplace) -> tuple[
     output = bytearray()
     guest = Guest(module, workplace, output)
     try:
-        answer, _ = guest.ask("loading", frame({"ask": "load", "names": names}), Clock(START_LIMIT))
+        answer, _ = guest.ask(LOADING, frame({"ask": "load", "names": names}), Clock(START_LIMIT))
         if "names" not in answer:
-            raise CannotLoad(text(answer, "cannot load"))
+            raise CannotLoad(" ".join(text(answer, "cannot load").split()))
         found, versions = dict(answer["names"]), dict(answer["versions"])
         words = [word for pairs in (found, versions) for pair in pairs.items() for word in pair]
         if not all(isinstance(word, str) and fit_name(word) for word in words):
@@ -314,7 +318,7 @@ def called(module: str, names: list[str] | None, workplace: Workplace) -> tuple[
         last = printable(shortened(" ".join(output.decode(errors="replace").split())[-300:]))
         raise CannotLoad(f"{error}{f'; it printed: {last}' if last else ''}") from error
     finally:
-        guest.stop()
+        guest.stop(GRACE)
 
 
 def text(answer: dict[str, Any], key: str) -> str:
@@ -393,14 +397,14 @@ class Isolated:
         """A fresh process with the implementation in it."""
         self.guest = Guest(self.module, self.workplace, self.output)
         request = frame({"ask": "load", "names": [self.attribute]})
-        answer, _ = self.guest.ask("loading", request, Clock(START_LIMIT))
+        answer, _ = self.guest.ask(LOADING, request, Clock(START_LIMIT))
         if "names" not in answer:
             raise Breakdown(f"it cannot be loaded again: {text(answer, 'cannot load')}")
         return self.guest
 
     def _broken(self, message: str) -> BrokenImplementation:
         self.breakdowns.append(message)
-        self.stop()
+        self.stop(grace=0)
         return BrokenImplementation(message)
 
     def take_output(self) -> str:
@@ -411,9 +415,9 @@ class Isolated:
         self.output.clear()
         return said
 
-    def stop(self) -> None:
-        """Ends its processes; the next question starts new ones."""
+    def stop(self, grace: float = GRACE) -> None:
+        """Ends its processes, at the latest after `grace` seconds; the next question starts new ones."""
         if self.guest is not None:
-            self.guest.stop()
+            self.guest.stop(grace)
             self.guest, self.held = None, None
             self.known.clear()

@@ -317,6 +317,13 @@ def test_output_is_kept_to_its_end(start: Callable[..., Isolated], capfd: pytest
     assert capfd.readouterr() == ("", "")
 
 
+def test_an_adapter_may_clear_up_after_itself(start: Callable[..., Isolated], tmp_path: Path) -> None:
+    subject = start("pass", "import atexit\natexit.register(Path('cleared').touch)")
+    assert right(subject)
+    subject.stop()
+    assert (tmp_path / "cleared").exists()
+
+
 def test_stdin_is_empty(start: Callable[..., Isolated]) -> None:
     assert right(start("assert sys.stdin.read() == ''"))
 
