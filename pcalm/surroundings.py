@@ -164,6 +164,13 @@ def accumulate(net: nn.Module, tensors: Sequence[Tensor], gradients: Sequence[Te
     ddp = distributed(net)
     pairs = zip(tensors, gradients, strict=True)
     wanted = [(tensor, gradient) for tensor, gradient in pairs if tensor.requires_grad and gradient is not None]
+    for tensor, _ in wanted:
+        held = tensor.grad if tensor.is_leaf else None
+        if held is not None and (held.is_inference() or (held.layout == torch.strided and 0 in held.stride())):
+            raise ValueError(
+                ".grad must be a tensor that can be added to, got one made in inference mode or expanded: set it to "
+                "None first (optimizer.zero_grad())"
+            )
     torch.autograd.backward([tensor for tensor, _ in wanted], [gradient for _, gradient in wanted])
     if ddp is not None and ddp.require_backward_grad_sync:
         for parameter in net.parameters():

@@ -110,6 +110,26 @@ def test_figures_do_not_depend_on_what_torch_is_set_to(
 
 
 @SURROUNDED
+def test_blocks_do_not_depend_on_it_either(surrounding: Callable[[], AbstractContextManager[Any]]) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = pcalm.Blocks([nn.Linear(64, 64), nn.Sequential(nn.Tanh(), nn.Linear(64, 64)), nn.Linear(64, 8)])
+    _, x, y = large()
+    truth = pcalm.gradients(net, METHOD, x, y)
+    size = pcalm.step_size(net, x)
+    with surrounding():
+        found = pcalm.gradients(net, METHOD, x, y)
+        assert pcalm.step_size(net, x) == size
+        pcalm.backward(net, METHOD, x, y)
+    grads = [parameter.grad for parameter in net.parameters()]
+    for mine, kept, exact in zip(found, grads, truth, strict=True):
+        assert kept is not None
+        assert torch.equal(mine, exact)
+        assert torch.equal(kept, exact)
+        assert not kept.is_inference()
+
+
+@SURROUNDED
 def test_training_does_not_depend_on_what_torch_is_set_to(
     surrounding: Callable[[], AbstractContextManager[Any]],
 ) -> None:
@@ -254,6 +274,22 @@ def test_gradients_are_added_in_place(engine: str) -> None:
         assert before is not None
         assert parameter.grad is before
         assert torch.equal(before, 2 * grad)
+
+
+def test_a_gradient_that_cannot_be_added_to() -> None:
+    net, x, y, _ = draw()
+    (exact, *_) = pcalm.gradients(net, METHOD, x, y)
+    net.input_weight.grad = torch.ones_like(exact).to_sparse()  # as an embedding's: autograd adds, and so do we
+    pcalm.backward(net, METHOD, x, y)
+    assert torch.equal(net.input_weight.grad, exact + 1)
+    with torch.inference_mode():
+        frozen_in_time = torch.zeros_like(exact)
+    for grad in (frozen_in_time, torch.zeros((), dtype=exact.dtype).expand_as(exact)):
+        net.zero_grad()
+        net.input_weight.grad = grad
+        with pytest.raises(ValueError, match=r"\.grad must be a tensor that can be added to, .*: set it to None first"):
+            pcalm.backward(net, METHOD, x, y)
+        assert net.output_weight.grad is None
 
 
 @EVERY_ENGINE

@@ -24,7 +24,7 @@ from pcalm.checks import choice, require
 from pcalm.dynamics import Gradients, State
 from pcalm.integrity import own_activation
 from pcalm.methods import Method
-from pcalm.network import ACTIVATIONS, ResidualMLP
+from pcalm.network import ACTIVATIONS, ResidualMLP, resolve_device
 
 # name: module of this package
 MODULES = {"reference": "reference", "cpu": "sweep", "torch": "stacked", "triton": "sweep_triton"}
@@ -68,8 +68,12 @@ def reasons(device: torch.device, dtype: torch.dtype = torch.float32) -> dict[st
 
 
 def engines(device: str = "cpu") -> list[str]:
-    """The names of the engines that work on this machine, on the device, for float32."""
-    return [name for name, reason in reasons(torch.device(device)).items() if reason is None]
+    """The names of the engines that work on this machine, on the device, for float32.
+
+    Raises:
+        ValueError: no such device on this machine.
+    """
+    return [name for name, reason in reasons(resolve_device(device)).items() if reason is None]
 
 
 def choose(name: str, net: ResidualMLP | Blocks) -> str:

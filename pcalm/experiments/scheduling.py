@@ -93,7 +93,7 @@ def compute(
     """
     directory = location("output", output)
     if workers is not None:
-        integer("workers", workers, 1)
+        workers = integer("workers", workers, 1)
         require(scheduler is None, "workers is of the cluster on this machine: leave it out with a scheduler")
     runs = grid.runs()
     done = records.statuses(directory)

@@ -41,5 +41,5 @@ def test_settings_of_each_layer(engine: adapter.Engine, method: str) -> None:
     # Some 20 roundings an iteration of values below 10.
     for part, exact in zip((found.activities, found.multipliers), truth.state, strict=True):
         np.testing.assert_allclose(part, exact.numpy(), rtol=0, atol=1e-13)
-    for part, exact in zip(found.gradients, truth.gradients.as_list(), strict=True):
+    for part, exact in zip(found.gradients, truth.gradients, strict=True):
         np.testing.assert_allclose(part, exact.numpy(), rtol=0, atol=1e-13)

@@ -57,3 +57,9 @@ def test_engine_that_does_not_work_here_says_why(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ValueError, match=re.escape(message)):
         pcalm.infer(net, PCALM(4, 0.2), x, y, engine="reference")
     assert "reference" not in pcalm.engines()
+
+
+@pytest.mark.parametrize("device", ["meta", "abacus", "cuda:99"])
+def test_engines_of_a_device_that_is_not_there(device: str) -> None:
+    with pytest.raises(ValueError, match=r"^device "):
+        pcalm.engines(device)
