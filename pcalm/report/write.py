@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pcalm.checks import require
-from pcalm.experiments.storage import write_text
+from pcalm.experiments.storage import write_json, write_text
 from pcalm.report import page, results
 from pcalm.report.comparisons import all_tables
 from pcalm.report.figures import all_figures
@@ -32,7 +32,8 @@ def write_report(source: str | Path, output: str | Path, title: str = "PC-ALM: r
     tables, figures = all_tables(found), all_figures(found)
     for name in ("tables", "figures"):
         (directory / name).mkdir(parents=True, exist_ok=True)
-    for table in tables:
+    for table in (*tables, page.sources_table(found, tables, figures)):
+        write_json(directory / "tables" / f"{table.id}.json", table.as_json())
         for form, suffix in SUFFIXES.items():
             write_text(directory / "tables" / f"{table.id}.{suffix}", table.render(form) + "\n" * (form != "csv"))
     for figure in figures:

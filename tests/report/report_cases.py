@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from pcalm.experiments.config import TrainingConfig
 from pcalm.experiments.grid import SETTINGS
 from pcalm.experiments.records import Record
 from pcalm.report.comparisons import all_tables
-from pcalm.report.results import Results
+from pcalm.report.results import Results, Source
+from pcalm.report.tables import Column, Table
 
 # method: accuracy lost to BP, in points
 LOSS = {"bp": 0, "pc": 10, "pcalm": 2, "anchored": 1}
@@ -239,3 +241,25 @@ def rows(found: Results, name: str) -> list[dict[str, Any]]:
     """The rows of the table of that id, by heading."""
     (table,) = [each for each in all_tables(found) if each.id == name]
     return [dict(zip(table.headers, row, strict=True)) for row in table.rows]
+
+
+def many(count: int) -> tuple[list[Table], Results]:
+    """What that many runs leave if every one is a cell of its own: three tables with a row for each, and its source."""
+    chance = random.Random(0)
+    sources = {}
+    for index in range(count):
+        key = f"{chance.getrandbits(128):032x}"
+        what = f"pcalm: pcalm fashion-mnist N={index} L=32 relu T=2L seed 0"
+        finished = f"2026-01-01T00:{index // 60 % 60:02}:{index % 60:02}+00:00"
+        sources[key[:10]] = Source(
+            key[:10], what, f"runs/records/{key}.jsonl", "0123456789abcdef", "abacus, Linux", "pcalm 0.1.0", finished
+        )
+    figures = [Column(f"figure {number}", ".3f") for number in range(8)]
+    columns = (Column("N", "d"), Column("L", "d"), Column("method"), *figures)
+    rows = [
+        (index % 997, index % 101, "PC-ALM" if index % 2 else "PC", *(chance.random() for _ in figures))
+        for index in range(count)
+    ]
+    own = tuple((source,) for source in sources)
+    tables = [Table(name, name, columns, tuple(rows), own) for name in ("overview", "accuracy", "cost")]
+    return tables, Results(sources=sources)

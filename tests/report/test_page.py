@@ -22,9 +22,9 @@ from pcalm.experiments import records
 from pcalm.report import page, results
 from pcalm.report.comparisons import all_tables
 from pcalm.report.figures.styles import STYLES
-from pcalm.report.tables import FORMATS, SUFFIXES
+from pcalm.report.tables import FORMATS, SUFFIXES, Table
 from pcalm.report.write import write_report
-from tests.report.report_cases import record, write_everything, write_grid
+from tests.report.report_cases import conformance_report, many, record, write_everything, write_grid, write_json
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"),
@@ -310,3 +310,125 @@ def test_methods_of_somebody_else_are_shown_by_their_name(tmp_path: Path) -> Non
     assert "my method" not in STYLES
     assert "my method, 2L" in all_tables(found)[0].headers
     assert "my method" in page.render(found)
+
+
+def test_a_page_of_20000_runs_is_small() -> None:
+    """Three megabytes, with digits that nothing compresses, and a row of its own for every run in three tables."""
+    tables, found = many(20_000)
+    text = page.page(tables, [], found, "many")
+    assert len(text.encode()) < 3 * 10**6
+    assert text.count("<tr") == 4 * (1 + page.ROWS)
+
+
+def test_a_row_of_many_runs_is_small() -> None:
+    tables, found = many(5_000)
+    every = tuple(found.sources)
+    row = Table("all", "all", tables[0].columns, tables[0].rows[:1], (every,))
+    assert len(page.page([row], [], found, "many").encode()) < 10**6
+
+
+def test_drawings_beyond_a_megabyte_are_led_to(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = results.load(pages.parent / "results")
+    monkeypatch.setattr(page, "DRAWINGS", 10**5)
+    text = page.render(found)
+    assert len(re.findall("<svg", text)) < len(re.findall("<figure", text))
+    for led in re.findall(r'<p><a href="(figures/[^"]*)"', text):
+        assert (pages / led).is_file()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("large")
+    tables, found = many(1_000)
+    (directory / page.PAGE).write_text(page.page(tables[:1], [], found, "many"), encoding="utf-8")
+    return directory
+
+
+def test_a_large_table_is_sorted_filtered_and_shown_in_parts(visit: Open, large: Path) -> None:
+    opened = visit(where=large)
+    opened.wait_for_selector("html.ready")
+    status = opened.locator("#overview [role=status]")
+    assert status.inner_text() == "1000 rows, here 1 to 200"
+    opened.locator("#overview th button").first.click()
+    widths = [int(text) for text in column(opened, "overview", 1)]
+    assert widths == sorted(sorted(index % 997 for index in range(1000))[:200])
+    opened.locator("#overview button.on").focus()
+    opened.keyboard.press("Enter")
+    assert status.inner_text() == "1000 rows, here 201 to 400"
+    assert int(column(opened, "overview", 1)[0]) >= widths[-1]
+    for _ in range(3):
+        opened.keyboard.press("Enter")
+    assert opened.locator("#overview button.on").is_disabled()
+    opened.locator("#overview input").fill("PC 5")
+    assert {text.split(".")[0] for text in column(opened, "overview", 1)} <= {"5"} | set(map(str, range(1000)))
+    assert re.fullmatch(r"\d+ of 1000 rows", status.inner_text())
+    opened.locator("#overview input").fill("")
+    opened.locator("#overview th button").first.click()
+    assert column(opened, "overview", 1)[0] == "996"
+
+
+def test_a_number_of_a_large_table_leads_to_its_record(visit: Open, large: Path) -> None:
+    opened = visit(where=large)
+    opened.wait_for_selector("html.ready")
+    for _ in range(4):
+        opened.locator("#overview button.on").click()
+    link = opened.locator("#overview tbody td.from a").last
+    source = link.inner_text()
+    link.click()
+    target = opened.locator(f"#source-{source}")
+    target.wait_for(state="visible")
+    assert f"records/{source}" in target.inner_text()
+
+
+def test_without_scripts_a_large_table_leads_to_its_files(visit: Open, large: Path) -> None:
+    opened = visit(where=large, java_script_enabled=False)
+    assert opened.locator("#overview tbody tr:visible").count() == 200
+    assert "The first 200 of 1000 rows" in opened.locator("#overview .excerpt").inner_text()
+    links = opened.locator("#overview a").evaluate_all("all => all.map(each => each.getAttribute('href'))")
+    assert set(links) == {f"tables/overview.{suffix}" for suffix in ("csv", "html", "json")}
+
+
+def test_all_that_a_page_leads_to_is_there(pages: Path) -> None:
+    text = (pages / page.PAGE).read_text(encoding="utf-8")
+    for path in {"tables/sources.csv", "tables/accuracy.json", *re.findall(r'href="((?:tables|figures)/[^"]*)"', text)}:
+        assert (pages / path).is_file(), path
+
+
+NAMES = ["a|b", "<b>bold</b>&amp;", "*x* [l](u) $1$", "long" * 100]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Implementations whose names have a meaning in some format, or never end; and many columns."""
+    directory = tmp_path_factory.mktemp("hostile")
+    for name in NAMES:
+        for seed in range(10):
+            records.write(directory / "runs", record("bp", implementation=name, seed=seed))
+            records.write(directory / "runs", record("pcalm", implementation=name, seed=seed))
+        write_json(directory / "runs" / f"{len(name)}.json", conformance_report(name))
+    write_report(directory / "runs", directory / "pages")
+    return directory / "pages"
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_names_are_shown_as_they_are_and_fit(visit: Open, hostile: Path, size: tuple[int, int]) -> None:
+    opened = visit(size, where=hostile)
+    assert set(column(opened, "accuracy", 1)) == set(NAMES)
+    headings = opened.locator("#conformance th").all_inner_texts()
+    assert set(NAMES) <= set(headings)
+    assert opened.evaluate("document.documentElement.scrollWidth") == size[0]
+    assert max(opened.locator("th, td").evaluate_all("all => all.map(each => each.offsetWidth)")) < 600
+
+
+@pytest.mark.parametrize("where", ["pages", "hostile", "large"])
+def test_tables_fit_the_paper(visit: Open, where: str, request: pytest.FixtureRequest) -> None:
+    opened = visit((720, 900), where=request.getfixturevalue(where))
+    opened.wait_for_selector("html.ready")
+    opened.emulate_media(media="print")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 720
+    boxes = opened.locator("table, figure, td").evaluate_all(
+        "all => all.map(each => [each.closest('section, figure').id, each.getBoundingClientRect().right])"
+    )
+    assert [box for box in boxes if box[1] > 720] == []
+    cut = opened.locator("td").evaluate_all("all => all.filter(each => each.scrollWidth > each.clientWidth + 1).length")
+    assert cut == 0

@@ -20,19 +20,21 @@ from pcalm.report.comparisons.statistics import (
 from pcalm.report.results import Results
 from pcalm.report.tables import Column, Table, TableBuilder
 
+SEED_COLUMNS = 10  # of more seeds, a table shows mean and range only
 BOOTSTRAP_SEEDS = 10  # fewer have no distribution to speak of
 
 
 def tables(results: Results) -> list[Table]:
     """Every seed's test accuracy, mean and range, paired differences to BP, and the paper's figure where known."""
     cells = Cells(results.training)
-    seeds = cells.seeds
-    bootstrap = len(seeds) >= BOOTSTRAP_SEEDS
+    bootstrap = len(cells.seeds) >= BOOTSTRAP_SEEDS
+    seeds = cells.seeds if len(cells.seeds) <= SEED_COLUMNS else []
     columns = [
         *cells.columns,
         Column("method"),
         Column("T/L", "g", "inference steps in multiples of the depth"),
         *(Column(f"seed {seed}", ".1f", "test accuracy, %") for seed in seeds),
+        *([] if seeds else [Column("seeds", "d", "runs that have an accuracy")]),
         Column("mean", ".1f", "test accuracy, %, over the seeds"),
         Column("min", ".1f"),
         Column("max", ".1f"),
@@ -61,6 +63,7 @@ def tables(results: Results) -> list[Table]:
             ours, our_cosine = mine.get(paper.SEED), by_seed(part, "gradient_cosine").get(paper.SEED)
             row: Row = [*cell, name_of(setting), budget or None]
             row += [percent(mine.get(seed)) for seed in seeds]
+            row += [] if seeds else [len(mine)]
             row += [percent(f(list(mine.values()))) if mine else None for f in (mean, min, max)]
             row += [percent(mean(difference)) if difference else None]
             if bootstrap:
