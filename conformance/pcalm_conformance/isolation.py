@@ -150,7 +150,7 @@ class Guest:
             Breakdown: there is none.
         """
         if ended := self._ended():
-            raise Breakdown(f"{ended} between two calls")
+            raise Breakdown(f"{ended} {'while loading' if call == LOADING else 'between two calls'}")
         unsent, incoming, looked = memoryview(request), Incoming(longest), time.monotonic()
         self.selector.modify(self.connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
         while True:
@@ -217,7 +217,7 @@ class Guest:
         except BlockingIOError:
             return ""
         if not status:
-            return "the interpreter was killed, and what kept watch over it, too,"
+            return "the interpreter has ended without a word, and so has what keeps watch over it,"
         if status.startswith("-"):
             with contextlib.suppress(ValueError):
                 return f"the interpreter was killed by signal {status[1:]} ({signal.Signals(-int(status)).name})"

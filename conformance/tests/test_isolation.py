@@ -364,6 +364,13 @@ def test_what_cannot_be_loaded_is_said_in_a_sentence(before: str, words: str, tm
     assert "\n" not in str(caught.value)
 
 
+def test_an_interpreter_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(
+        CannotLoad, match="has ended without a word, and so has what keeps watch over it, while loading"
+    ):
+        called("adapter", ["impl"], Workplace(str(tmp_path), python="/bin/true"))
+
+
 @pytest.mark.parametrize("package", ["pcalm", "reports", "benchmarks", "tests", "conformance"])
 @pytest.mark.parametrize("regular", [True, False])
 def test_packages_may_be_called_as_ours(package: str, regular: bool, tmp_path: Path) -> None:
