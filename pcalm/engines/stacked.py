@@ -78,7 +78,7 @@ def replay(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: Stat
 
     The step size is data of the graph, as are settings of a layer's or replica's own: others need no other graph.
     """
-    inputs = [*net.parameters(), x, y, *(initial or ())]
+    inputs = [net.input_weight, net.hidden_weight, net.output_weight, x, y, *(initial or ())]
     form, data = method, tuple[str, ...]()
     if not isinstance(method, BP):
         data = tuple(name for name in SETTINGS if name == "step_size" or isinstance(getattr(method, name), tuple))
@@ -86,7 +86,9 @@ def replay(net: ResidualMLP, method: Method, x: Tensor, y: Tensor, initial: Stat
         form = dataclasses.replace(method, **placeholders)
         inputs += [_rows(net, getattr(method, name)) for name in data]
     shape = (net.depth, net.width, net.input_dim, net.output_dim, x.shape[-2])
-    kind = _Kind(form, data, initial is not None, *shape, net.activation, net.replicas, x.dtype, x.device)
+    stream = torch.cuda.current_stream(x.device).cuda_stream if x.device.type == "cuda" else 0
+    place = (x.dtype, x.device, stream, torch.are_deterministic_algorithms_enabled())
+    kind = _Kind(form, data, initial is not None, *shape, net.activation, net.replicas, *place)
     with _replaying:  # the buffers belong to one call at a time
         return _graph(kind).solve(inputs)
 
@@ -106,6 +108,8 @@ class _Kind(NamedTuple):
     replicas: int | None
     dtype: torch.dtype
     device: torch.device
+    stream: int  # two streams run at the same time, and a graph has one set of buffers
+    deterministic: bool
 
 
 @lru_cache(MAX_GRAPHS)

@@ -147,6 +147,19 @@ def test_every_other_kind_of_problem_gets_a_graph_and_the_cache_is_bounded(recor
     assert stacked._graph.cache_info().currsize == stacked.MAX_GRAPHS < len(calls)
 
 
+def test_deterministic_algorithms_get_a_graph_of_their_own(recorded: list[torch.device]) -> None:
+    net = ResidualMLP(4, 3, 4, 3)
+    net.note = torch.nn.Parameter(torch.zeros(1))  # what else a network carries is none of the engine's business
+    x, y, _ = problem(net)
+    stacked.replay(net, PCALM(2, 0.1), x, y, None)
+    torch.use_deterministic_algorithms(True)
+    try:
+        stacked.replay(net, PCALM(2, 0.1), x, y, None)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert len(recorded) == 2
+
+
 def test_the_public_name_selects_it() -> None:
     net = ResidualMLP(5, 4, 6, 3, dtype=torch.float64)
     x, y, _ = problem(net)
