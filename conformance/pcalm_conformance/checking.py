@@ -9,22 +9,27 @@ def test_dyn_1(check, case):
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from pcalm_conformance import rounding
-from pcalm_conformance.guest import defects, said, shortened
+from pcalm_conformance.guest import arrays, defects, said, shortened, solution
 from pcalm_conformance.problems import MissingData, Recipe
 from pcalm_conformance.protocol import Problem, Solution
-from pcalm_conformance.requirements import REQUIREMENTS, Requirement
+from pcalm_conformance.requirements import METHODS, REQUIREMENTS, Requirement
 
 QUICK, DEFAULT, FULL = "quick", "default", "full"
 LEVELS = (QUICK, DEFAULT, FULL)
 UNSUPPORTED = "unsupported"
+BOTH = ("states", "gradients")
 
 
 class Nonconformity(AssertionError):
@@ -33,10 +38,11 @@ class Nonconformity(AssertionError):
     Attributes:
         found: the figure beyond its bound, or what happened instead of an answer, in words.
         recipe: the problem that shows it.
+        case: the case of the requirement that it belongs to.
     """
 
-    def __init__(self, found: Measurement | str, recipe: Recipe | str = "") -> None:
-        self.found, self.recipe = found, recipe
+    def __init__(self, found: Measurement | str, recipe: Recipe | None = None) -> None:
+        self.found, self.recipe, self.case = found, recipe, recipe
         super().__init__(shortened(str(found)))
 
 
@@ -87,6 +93,42 @@ class Measurement:
 
 
 @dataclass
+class Answers:
+    """What one implementation has answered so far, for all requirements.
+
+    Attributes:
+        most: bytes of solutions that are kept; the oldest go first.
+        trained: results of training, by whatever determines them.
+    """
+
+    most: int = 256 << 20
+    supported: dict[Recipe, bool] = field(default_factory=dict)
+    trained: dict[Any, Any] = field(default_factory=dict)
+    _solutions: dict[tuple[Recipe, tuple[str, ...]], Solution] = field(default_factory=dict)
+    _size: int = 0
+
+    def find(self, recipe: Recipe, wants: Sequence[str]) -> Solution | None:
+        """The solution of the recipe, if all that is wanted of it is known."""
+        for known in {tuple(wants), BOTH}:
+            if (recipe.resolved(), known) in self._solutions:
+                return self._solutions[recipe.resolved(), known]
+        return None
+
+    def keep(self, recipe: Recipe, wants: Sequence[str], found: Solution) -> None:
+        key = recipe.resolved(), tuple(wants)
+        self._size -= size(self._solutions.pop(key)) if key in self._solutions else 0
+        self._solutions[key] = found
+        self._size += size(found)
+        while self._size > self.most:
+            self._size -= size(self._solutions.pop(next(iter(self._solutions))))
+
+
+def size(solution: Solution) -> int:
+    """Bytes."""
+    return sum(array.nbytes for array in (solution.activities, solution.multipliers, *solution.gradients))
+
+
+@dataclass
 class Check:
     """One requirement held against one implementation at one level.
 
@@ -95,6 +137,7 @@ class Check:
         solved: problems that the implementation solved.
         cases: cases that hold so far.
         left_out: reason → the number of cases that did not run for it.
+        answers: of the implementation, shared by all its checks.
     """
 
     subject: Subject
@@ -106,59 +149,98 @@ class Check:
     solved: int = 0
     cases: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
 
-    def solve(self, problem: Problem | Recipe) -> Solution:
+    def ask(self, *recipes: Recipe) -> None:
+        """Asks the implementation about shapes and settings, before data are loaded or anything is computed.
+
+        Raises:
+            Unsupported: it says that it does not solve one of them.
+            BrokenImplementation: supports() raised.
+            NotRun: it has broken down too often to be asked again.
+        """
+        for recipe in recipes:
+            if recipe not in self.answers.supported:
+                with self.blaming("supports", recipe):
+                    self.answers.supported[recipe] = self.subject.supports(recipe.outline())
+            if not self.answers.supported[recipe]:
+                raise Unsupported
+
+    def supports(self, recipe: Recipe) -> bool:
+        try:
+            self.ask(recipe)
+        except Unsupported:
+            return False
+        return True
+
+    def solve(self, recipe: Recipe, wants: Sequence[str] = BOTH, again: bool = False, **handed: Any) -> Solution:
         """The implementation's solution, checked for form and for what it must not do.
+
+        A problem that it has solved before, for whatever requirement, is not solved a second time.
+
+        Args:
+            recipe: the problem.
+            wants: what of the solution is used; the rest stays empty.
+            again: whether it is to be solved in any case: where repetition is what is tested.
+            handed: fields of the problem that come from earlier solutions in place of the recipe's.
 
         Raises:
             Unsupported: the implementation says so.
             BrokenImplementation: it raised, or returned another shape or dtype or a value that is not finite.
             NotRun: it has broken down too often to be asked again.
         """
-        recipe: Recipe | str = problem if isinstance(problem, Recipe) else ""
-        if isinstance(problem, Recipe):
-            problem = problem.problem()
-        call = "supports"
-        try:
-            if not self.subject.supports(problem):
-                raise Unsupported
-            call = "solve"
+        self.ask(recipe)
+        if not (again or handed) and (known := self.answers.find(recipe, wants)):
+            return known
+        problem = dataclasses.replace(recipe.problem(), wants=tuple(wants), **handed)
+        with self.blaming("solve", recipe):
             found = self.subject.solve(problem)
-        except (Unsupported, NotRun):
+        self.solved += 1
+        if wrong := defects(found, problem):
+            raise BrokenImplementation("; ".join(wrong), recipe=recipe)
+        wanted = solution([np.asarray(array) for array in arrays(found, problem)], problem)
+        if not handed:
+            self.answers.keep(recipe, wants, wanted)
+        return wanted
+
+    def gradients(self, recipe: Recipe, **handed: Any) -> Sequence[np.ndarray]:
+        """The weight gradients of `solve`, where nothing else is used."""
+        return self.solve(recipe, ["gradients"], **handed).gradients
+
+    @contextlib.contextmanager
+    def blaming(self, call: str, recipe: Recipe) -> Iterator[None]:
+        """Whatever the implementation raises becomes a BrokenImplementation that names the problem."""
+        try:
+            yield
+        except NotRun:
             raise
         except BrokenImplementation as error:
             error.recipe = recipe
             raise
         except Exception as error:
             raise BrokenImplementation(f"{call}() raised {said(error)}", recipe=recipe) from error
-        self.solved += 1
-        if wrong := defects(found, problem):
-            raise BrokenImplementation("; ".join(wrong), recipe=recipe)
-        return Solution(
-            np.asarray(found.activities), np.asarray(found.multipliers), list(map(np.asarray, found.gradients))
-        )
 
     def leave_out(self, reason: str) -> None:
         """Counts a case that was not run."""
         self.left_out[reason] = self.left_out.get(reason, 0) + 1
 
-    def at_most(self, what: str, figure: float, bound: float, recipe: Recipe | str = "") -> None:
+    def at_most(self, what: str, figure: float, bound: float, recipe: Recipe | None = None) -> None:
         self._hold(Measurement(what, float(figure), float(bound), "<=", repr(recipe)), figure <= bound, recipe)
 
-    def at_least(self, what: str, figure: float, bound: float, recipe: Recipe | str = "") -> None:
+    def at_least(self, what: str, figure: float, bound: float, recipe: Recipe | None = None) -> None:
         self._hold(Measurement(what, float(figure), float(bound), ">=", repr(recipe)), figure >= bound, recipe)
 
-    def within(self, what: str, figure: float, low: float, high: float, recipe: Recipe | str = "") -> None:
+    def within(self, what: str, figure: float, low: float, high: float, recipe: Recipe | None = None) -> None:
         self.at_least(what, figure, low, recipe)
         self.at_most(what, figure, high, recipe)
 
-    def _hold(self, measurement: Measurement, kept: bool, recipe: Recipe | str) -> None:
+    def _hold(self, measurement: Measurement, kept: bool, recipe: Recipe | None) -> None:
         self.measurements.append(measurement)
         if not kept:  # NaN is never kept
             raise Nonconformity(measurement, recipe)
 
     def near(
-        self, what: str, found: np.ndarray, right: np.ndarray, bound: np.ndarray | float, recipe: Recipe | str = ""
+        self, what: str, found: np.ndarray, right: np.ndarray, bound: np.ndarray | float, recipe: Recipe | None = None
     ) -> None:
         """Every entry of `found` within its bound of the right one; the bound broadcasts. The entry that comes
         closest to its bound is the one that is reported."""
@@ -208,14 +290,6 @@ def epsilon(dtype: str) -> float:
     return float(np.finfo(dtype).eps)
 
 
-Pair = tuple[np.ndarray, np.ndarray]
-
-
-def mapped(initial: Pair | None, change: Callable[[np.ndarray], np.ndarray]) -> Pair | None:
-    """The initial state with both its parts changed."""
-    return None if initial is None else (change(initial[0]), change(initial[1]))
-
-
 @dataclass(frozen=True)
 class RequirementTest:
     """A requirement's test: one function, and the cases that it runs at each level."""
@@ -239,19 +313,57 @@ class RequirementTest:
             if isinstance(case, Recipe) and case.dtype is None:
                 case = case.but(dtype=check.dtype)
             try:
+                check.ask(*needed(self.requirement, case))
                 self.function(check, case)
                 check.cases += 1
             except Unsupported:
                 check.leave_out(UNSUPPORTED)
             except (NotRun, MissingData) as error:
                 check.leave_out(str(error))
+            except Nonconformity as error:
+                # A property test draws its own problems, and takes one of them as a case.
+                error.case = case if isinstance(case, Recipe) else error.recipe
+                raise
         if not check.cases:
             if UNSUPPORTED in check.left_out:
                 raise Unsupported
             raise NotRun("; ".join(check.left_out) or f"it has no case at the level {check.level}")
 
 
+def needed(requirement: Requirement, case: Any) -> list[Recipe]:
+    """What stands for all that a requirement needs at one of its cases: one recipe for each method, none where any of
+    several methods will do."""
+    if not isinstance(case, Recipe):
+        return []
+    words = frozenset[str]().union(*(clause for clause in requirement.clauses if len(clause) == 1))
+    recipes = [case.but(method=method) for method in METHODS if method in words]
+    for index, recipe in enumerate(recipes):
+        if recipe.method == "bp":
+            continue
+        changes: dict[str, Any] = {}
+        if "initial" in words and recipe.start == "feedforward":
+            changes["start"] = "random"
+        if recipe.method == "pcalm":
+            if "anchor" in words and not recipe.resolved().anchor:
+                changes["anchor"] = 0.1
+            if "inner steps" in words and recipe.inner_steps == 1:
+                changes["inner_steps"] = 2
+        recipes[index] = recipe.but(**changes)
+    timings = [timing for timing in ("before", "after") if f"credit {timing}" in words]
+    return [
+        recipe.but(credit=timing)
+        for recipe in recipes
+        for timing in (timings if recipe.method == "pcalm" and timings else [recipe.credit])
+    ]
+
+
 TESTS: dict[str, RequirementTest] = {}
+
+
+def load_tests() -> None:
+    """Fills `TESTS`."""
+    for file in sorted(Path(__file__).parent.glob("test_*.py")):
+        importlib.import_module(f"pcalm_conformance.{file.stem}")
 
 
 def depth_of(case: Any) -> int:

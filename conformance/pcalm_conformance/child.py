@@ -165,7 +165,9 @@ def serve(connection: socket.socket, module: str, device: str) -> None:
             return frame({"supports": subject.supports(problem)})
         found = subject.solve(problem)
         wrong = shortened("; ".join(misshapen(found, problem)))
-        return frame({"modified": "\n".join(subject.modified), "misshapen": wrong}, [] if wrong else arrays(found))
+        return frame(
+            {"modified": "\n".join(subject.modified), "misshapen": wrong}, [] if wrong else arrays(found, problem)
+        )
 
     while True:
         incoming, received = Incoming(), None

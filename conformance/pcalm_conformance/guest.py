@@ -131,7 +131,7 @@ class InProcess:
 
     implementation: Any
     modified: list[str] = field(default_factory=list)
-    _last: tuple[Any, Solution] | None = None
+    _last: tuple[list[Any], list[np.ndarray]] | None = None  # what the last call returned, and copies of it
 
     @property
     def name(self) -> str:
@@ -141,45 +141,58 @@ class InProcess:
         guarded = copied(problem)
         found = self.implementation.solve(guarded)
         self.modified = list(changes(problem, guarded))
-        if self._last is not None and any(
-            not np.array_equal(a, b) for a, b in zip(*map(arrays, self._last), strict=True)
-        ):
+        if self._last is not None and any(not np.array_equal(a, b) for a, b in zip(*self._last, strict=True)):
             self.modified.append(
                 "the previous call's solution was overwritten: every call must return arrays of its own"
             )
         if defects(found, problem):
             self._last = None
             return found
-        kept = Solution(np.array(found.activities), np.array(found.multipliers), [np.array(g) for g in found.gradients])
-        self._last = (found, kept)
-        return kept
+        given = arrays(found, problem)
+        kept = [np.array(array) for array in given]
+        self._last = (given, kept)
+        return solution(kept, problem)
 
     def supports(self, problem: Problem) -> bool:
         asked = getattr(self.implementation, "supports", None)
         return True if asked is None else bool(asked(problem))
 
 
-def arrays(solution: Any) -> list[np.ndarray]:
-    return [solution.activities, solution.multipliers, *solution.gradients]
+def arrays(found: Any, problem: Problem) -> list[Any]:
+    """What is wanted of a solution: the states, then the gradients."""
+    states = [found.activities, found.multipliers] if "states" in problem.wants else []
+    return [*states, *(found.gradients if "gradients" in problem.wants else [])]
+
+
+def solution(given: list[np.ndarray], problem: Problem) -> Solution:
+    """The solution of which those are the wanted arrays; what is not wanted is empty."""
+    if "states" not in problem.wants:
+        return Solution(np.empty(0), np.empty(0), given)
+    return Solution(given[0], given[1], given[2:])
 
 
 def forms(problem: Problem) -> list[tuple[str, tuple[int, ...]]]:
-    """The name and shape of every array that a solution of the problem has, in the order of `arrays`."""
+    """The name and shape of every array that is wanted of the problem's solution, in the order of `arrays`."""
     shape = (len(problem.weights) - 1, problem.inputs.shape[0], problem.weights[0].shape[0])
+    states = [("activities", shape), ("multipliers", shape)] if "states" in problem.wants else []
     gradients = [(f"gradients[{i}]", weight.shape) for i, weight in enumerate(problem.weights)]
-    return [("activities", shape), ("multipliers", shape), *gradients]
+    return [*states, *(gradients if "gradients" in problem.wants else [])]
 
 
 def misshapen(found: Any, problem: Problem) -> Iterable[str]:
     """What keeps an object from having the form of a solution of the problem."""
-    missing = [name for name in ("activities", "multipliers", "gradients") if not hasattr(found, name)]
+    wanted = ["activities", "multipliers"] * ("states" in problem.wants) + ["gradients"] * (
+        "gradients" in problem.wants
+    )
+    missing = [name for name in wanted if getattr(found, name, None) is None]
     if missing:
-        yield f"solve() must return an object with activities, multipliers and gradients; {', '.join(missing)} missing"
+        yield f"solve() must return an object with {', '.join(wanted)}; {', '.join(missing)} missing"
         return
-    expected, values = forms(problem), arrays(found)
+    expected, values = forms(problem), arrays(found, problem)
     if len(values) != len(expected):
-        yield f"gradients must be {len(problem.weights)} arrays, one per weight matrix, got {len(values) - 2}"
-        expected = expected[:2]
+        depth = len(problem.weights)
+        yield f"gradients must be {depth} arrays, one per weight matrix, got {len(values) - len(expected) + depth}"
+        expected = expected[:-depth]
     for (name, shape), value in zip(expected, values, strict=False):
         array = np.asarray(value)
         if array.shape != shape:
@@ -193,7 +206,10 @@ def defects(found: Any, problem: Problem) -> list[str]:
     wrong = list(misshapen(found, problem))
     if wrong:
         return wrong
-    odd = [(name, int((~np.isfinite(a)).sum())) for (name, _), a in zip(forms(problem), arrays(found), strict=True)]
+    odd = [
+        (name, int((~np.isfinite(a)).sum()))
+        for (name, _), a in zip(forms(problem), arrays(found, problem), strict=True)
+    ]
     return [f"{name} must be finite, got {count} NaN or infinite values" for name, count in odd if count]
 
 

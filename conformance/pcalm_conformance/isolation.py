@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 
 from pcalm_conformance.checking import BrokenImplementation, NotRun
-from pcalm_conformance.guest import CannotLoad, fit_name, forms, shortened
+from pcalm_conformance.guest import CannotLoad, fit_name, forms, shortened, solution
 from pcalm_conformance.protocol import Problem, Solution
 from pcalm_conformance.text import printable
 from pcalm_conformance.wire import Incoming, Malformed, described, frame, split
@@ -365,10 +365,10 @@ class Isolated:
             wrong, self.modified = text(answer, "misshapen"), text(answer, "modified").splitlines()
             if wrong:
                 raise BrokenImplementation(wrong)
-            activities, multipliers, *gradients = split(body, expected)
+            given = split(body, expected)
         except (Breakdown, Malformed) as error:
             raise self._broken(f"solve() put {error} on the suite's connection") from error
-        return Solution(activities, multipliers, gradients)
+        return solution(given, problem)
 
     def _ask(self, question: str, problem: Problem, longest: int = 0) -> tuple[dict[str, Any], memoryview]:
         if len(self.breakdowns) >= PATIENCE:

@@ -9,7 +9,6 @@ that survive the quick level are tried at the default level.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import multiprocessing
 import os
@@ -27,7 +26,7 @@ import hypothesis
 from tabulate import tabulate
 from tqdm import tqdm
 
-from pcalm_conformance.checking import DEFAULT, QUICK, TESTS, Check, Nonconformity, NotRun, Unsupported
+from pcalm_conformance.checking import DEFAULT, QUICK, TESTS, Check, Nonconformity, NotRun, Unsupported, load_tests
 from pcalm_conformance.files import write_text
 from pcalm_conformance.guest import InProcess
 from pcalm_conformance.mutants import GROUPS, MUTANTS, WITHOUT_MUTANT
@@ -35,12 +34,6 @@ from pcalm_conformance.requirements import CHAPTERS, REQUIREMENTS
 
 OUTPUT = Path(__file__).with_name("kill_matrix.json")
 TIME_LIMIT = 120  # seconds for one requirement on one mutant; a mutant that is still not rejected counts as surviving
-
-
-def load_tests() -> None:
-    """Fills `checking.TESTS`."""
-    for file in sorted(Path(__file__).parent.glob("test_*.py")):
-        importlib.import_module(f"pcalm_conformance.{file.stem}")
 
 
 def start_worker() -> None:

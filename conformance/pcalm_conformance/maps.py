@@ -6,36 +6,20 @@ columns.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-
 import numpy as np
 
 from pcalm_conformance import oracle, rounding
 from pcalm_conformance.problems import Recipe
-from pcalm_conformance.protocol import Problem, Solution
-
-Solve = Callable[[Problem], Solution]
+from pcalm_conformance.protocol import Solution
 
 
-def probe(recipe: Recipe) -> Problem:
+def probe(recipe: Recipe) -> Recipe:
     """One round of the recipe's first sample, from zero and from every basis vector of (z, λ) [2n + 1 samples]."""
-    base = recipe.but(batch=1, steps=1, budget=None, credit="after", start="feedforward").problem()
-    layers, width = len(base.weights) - 1, base.weights[0].shape[0]
-    n = layers * width
-    vectors = np.concatenate([np.zeros((1, 2 * n)), np.eye(2 * n)]).astype(base.dtype)
-    halves = vectors.reshape(2 * n + 1, 2, layers, width).transpose(1, 2, 0, 3)
-    return dataclasses.replace(
-        base,
-        inputs=np.repeat(base.inputs, 2 * n + 1, axis=0),
-        targets=np.repeat(base.targets, 2 * n + 1, axis=0),
-        initial=(np.ascontiguousarray(halves[0]), np.ascontiguousarray(halves[1])),
-    )
+    return recipe.but(batch=1, steps=1, budget=None, credit="after", start="basis")
 
 
-def affine_map(solve: Solve, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """(M [2n, 2n], b [2n]) with n = (L−1)·N: one round of a one-sample linear problem; z before λ, layer by layer."""
-    found = solve(probe(recipe))
+def affine_map(found: Solution) -> tuple[np.ndarray, np.ndarray]:
+    """(M [2n, 2n], b [2n]) with n = (L−1)·N, of the solution of a `probe`; z before λ, layer by layer."""
     images = np.stack([found.activities, found.multipliers]).astype(np.float64)
     images = images.transpose(2, 0, 1, 3).reshape(images.shape[2], -1)
     return (images[1:] - images[0]).T, images[0]
@@ -44,7 +28,7 @@ def affine_map(solve: Solve, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
 def map_error(recipe: Recipe) -> float:
     """How far rounding may leave an affine map M [2n, 2n] from the exact one, in the 2-norm: 2n times what it does to
     an entry, which is the difference of two images."""
-    problem = probe(recipe)
+    problem = probe(recipe).problem()
     bounds = rounding.bounds(problem)
     entry = 2 * float(max(bounds.activities.max(), bounds.multipliers.max()))
     return (len(problem.inputs) - 1) * entry

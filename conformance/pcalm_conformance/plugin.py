@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 
 from pcalm_conformance import records as record_module
-from pcalm_conformance.checking import Check, Nonconformity
+from pcalm_conformance.checking import Answers, Check, Nonconformity
 from pcalm_conformance.files import write_text
 from pcalm_conformance.guest import CannotLoad, said, shortened
 from pcalm_conformance.isolation import Isolated, Workplace, called
@@ -45,6 +45,7 @@ class Run:
         self.chosen = chosen_requirements(option("--requirement"), option("--skip-requirement"))
         self.report: str | None = option("--report")
         self.subjects: dict[str, Isolated] = {}
+        self.answers: dict[str, Answers] = {}
         self.names: dict[str, str] = {}
         self.versions: dict[str, str] = {}
         self.records: list[Record] = []
@@ -311,7 +312,8 @@ def check(request: pytest.FixtureRequest) -> Check:
     run = request.config.stash[STASH]
     requirement, subject = REQUIREMENTS[request.function.requirement], run.subject(request.param)
     subject.take_output()  # what belongs to the one before
-    return Check(subject, requirement, run.level, run.dtype, run.max_depth)
+    answers = run.answers.setdefault(request.param, Answers())
+    return Check(subject, requirement, run.level, run.dtype, run.max_depth, answers=answers)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,10 +6,12 @@ problem = Recipe(depth=4, width=3, method="pc", steps=2).problem()
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
 import gzip
 import itertools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +24,14 @@ from pcalm_conformance import oracle
 from pcalm_conformance.protocol import Problem
 
 POWER_ITERATIONS = 64
+IMAGES = {"digits": (64, 10), "fashion-mnist": (784, 10)}  # inputs and classes of the data sets
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Settings of a problem; the fields of `Problem` keep their meaning.
+
+    Whatever a test asks an implementation for is a recipe, so that what failed can be asked for again.
 
     Attributes:
         blocks: how W_2..W_{L-1} are made: "gaussian", "antisymmetric" or "symmetric" (that part of a Gaussian block,
@@ -36,13 +41,19 @@ class Recipe:
         data: "gaussian" (targets too), or "digits" or "fashion-mnist" (the first training images, one-hot targets; 64
             or 784 inputs and 10 outputs whatever input_dim and output_dim say).
         start: "feedforward" (None), "random" (feed-forward plus N(0, 1) on both parts; on the activities alone for
-            "pc"), or "kkt" (feed-forward states and λ = −δ, BP's adjoint).
+            "pc"), "kkt" (feed-forward states and λ = −δ, BP's adjoint), "wave" (feed-forward states plus the free
+            chain's mode number `mode`), or "basis" (one sample, repeated: from zero and from every basis vector of
+            (z, λ), 2(L−1)N + 1 of them).
         step_size: η, or None for the rule 1/λ_max.
         anchor_per_depth: κ·L, added to `anchor`.
         budget: T/L; when given, T = round(budget · L).
-        duplicates: how often the batch is repeated.
         seed: of all random arrays.
         dtype: "float32" or "float64"; None leaves it to the suite's --dtype (float64 where nothing else is asked for).
+        nudged: (l, h): W_l has h times `direction(l)` added, once η is known.
+        permuted: whether the hidden units are in another order, the same in all layers.
+        samples: which of the batch's samples, in which order; None for all.
+        duplicates: how often the batch is repeated.
+        scale: a factor of inputs, targets and initial state.
     """
 
     depth: int = 4
@@ -62,55 +73,153 @@ class Recipe:
     anchor: float = 0.0
     anchor_per_depth: float = 0.0
     start: str = "feedforward"
+    mode: int = 1
     blocks: str = "gaussian"
     input_weight: str = "gaussian"
     readout: str = "gaussian"
     data: str = "gaussian"
-    duplicates: int = 1
     seed: int = 0
     dtype: str | None = None
+    nudged: tuple[int, float] | None = None
+    permuted: bool = False
+    samples: tuple[int, ...] | None = None
+    duplicates: int = 1
+    scale: float = 1.0
 
     def but(self, **changes: object) -> Recipe:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         """Only what differs from the defaults, so that it can be read and pasted."""
-        given = [
-            f"{field.name}={value!r}"
-            for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.default
-        ]
-        return f"Recipe({', '.join(given)})"
+        return f"Recipe({', '.join(f'{name}={value!r}' for name, value in self.given().items())})"
+
+    def given(self) -> dict[str, Any]:
+        """The fields that differ from the defaults."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
+    def settings(self) -> list[str]:
+        """The same as NAME=VALUE, for a command line."""
+        return [f"{name}={value}" for name, value in self.given().items()]
+
+    @classmethod
+    def of(cls, settings: Sequence[str]) -> Recipe:
+        """The recipe of NAME=VALUE settings.
+
+        Raises:
+            ValueError: there is no such setting.
+        """
+        names, given = {field.name for field in dataclasses.fields(cls)}, {}
+        for setting in settings:
+            name, separator, value = setting.partition("=")
+            if not separator or name not in names:
+                raise ValueError(f"settings are NAME=VALUE, with the fields of Recipe as names, got {setting!r}")
+            try:
+                given[name] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                given[name] = value
+        return cls(**given)
+
+    def resolved(self) -> Recipe:
+        """The same problem, with those settings that can be given in two ways in one of them."""
+        return self.but(
+            steps=self.steps if self.budget is None else round(self.budget * self.depth),
+            budget=None,
+            anchor=self.anchor + self.anchor_per_depth / self.depth,
+            anchor_per_depth=0.0,
+            dual_step=0.0 if self.method == "pc" else self.dual_step,
+            dtype=self.dtype or "float64",
+        )
 
     def problem(self) -> Problem:
         # One stream each, so that a network stays the same whatever the batch, and a batch whatever the start.
         drawn = [np.random.default_rng([self.seed, self.depth, self.width, stream]) for stream in range(3)]
         rng, for_data, for_start = drawn
         inputs, targets = _data(self, for_data)
-        inputs, targets = (np.tile(part, (self.duplicates, 1)) for part in (inputs, targets))
         weights = [
             rng.standard_normal((self.width, inputs.shape[1])) * (self.input_weight == "gaussian"),
             *(_block(self.blocks, rng, self.width) for _ in range(self.depth - 2)),
             rng.standard_normal((targets.shape[1], self.width)) * (self.readout == "gaussian"),
         ]
-        dtype = self.dtype or "float64"
-        kind = np.dtype(dtype)
-        draft = Problem(
+        draft = self._settled(weights, inputs, targets)
+        step = self.step_size if self.step_size is not None else step_size_rule(self)
+        draft = dataclasses.replace(draft, step_size=step)
+        if self.start == "basis":
+            return self._changed(_from_every_basis_vector(draft))
+        return self._changed(dataclasses.replace(draft, initial=_start(self, draft, for_start)))
+
+    def outline(self) -> Problem:
+        """A problem of the same shapes and settings, made without data or computation: its inputs and initial state are
+        zero, the targets are one-hot where those of the data are, and a step size that a rule gives is 0.2."""
+        inputs, outputs = IMAGES.get(self.data, (self.input_dim, self.output_dim))
+        targets = np.zeros((self.batch, outputs))
+        targets[:, 0] = self.data in IMAGES
+        weights = [
+            np.zeros((self.width, inputs)),
+            *(np.zeros((self.width, self.width)) for _ in range(self.depth - 2)),
+            np.zeros((outputs, self.width)),
+        ]
+        draft = self._settled(weights, np.zeros((self.batch, inputs)), targets)
+        state = np.zeros((self.depth - 1, self.batch, self.width), draft.dtype)
+        if self.start == "basis":
+            state = np.zeros((self.depth - 1, 2 * (self.depth - 1) * self.width + 1, self.width), draft.dtype)
+            draft = _repeated(draft, state.shape[1])
+        initial = None if self.start == "feedforward" else (state, state)
+        step = 0.2 if self.step_size is None else self.step_size
+        return self._changed(dataclasses.replace(draft, step_size=step, initial=initial))
+
+    def _settled(self, weights: list[np.ndarray], inputs: np.ndarray, targets: np.ndarray) -> Problem:
+        """The problem from the feed-forward start with these arrays; η is still to come."""
+        one = self.resolved()
+        kind = np.dtype(one.dtype)
+        settings = ("activation", "method", "steps", "penalty", "dual_step", "inner_steps", "credit", "anchor", "dtype")
+        return Problem(
             weights=[weight.astype(kind) for weight in weights],
             inputs=inputs.astype(kind),
             targets=targets.astype(kind),
-            activation=self.activation,
-            method=self.method,
-            steps=self.steps if self.budget is None else round(self.budget * self.depth),
-            penalty=self.penalty,
-            dual_step=0.0 if self.method == "pc" else self.dual_step,
-            inner_steps=self.inner_steps,
-            credit=self.credit,
-            anchor=self.anchor + self.anchor_per_depth / self.depth,
-            dtype=dtype,
+            **{name: getattr(one, name) for name in settings},
         )
-        step = self.step_size if self.step_size is not None else step_size_rule(self)
-        return dataclasses.replace(draft, step_size=step, initial=_start(self.start, draft, for_start))
+
+    def _changed(self, problem: Problem) -> Problem:
+        """The problem with what `nudged`, `permuted`, `samples`, `duplicates` and `scale` say."""
+        weights, inputs, targets = list(problem.weights), problem.inputs, problem.targets
+        state = problem.initial
+        if self.nudged is not None:
+            layer, step = self.nudged
+            weights[layer - 1] = weights[layer - 1] + step * direction(layer, weights[layer - 1].shape)
+        if self.permuted:
+            order = unit_order(self.width)
+            first, *hidden, last = weights
+            weights = [first[order], *(weight[np.ix_(order, order)] for weight in hidden), last[:, order]]
+            state = mapped(state, lambda part: np.ascontiguousarray(part[..., order]))
+        if self.samples is not None or self.duplicates > 1:
+            chosen = np.array(range(len(inputs)) if self.samples is None else self.samples)
+            rows = np.tile(chosen, self.duplicates)
+            inputs, targets = inputs[rows], targets[rows]
+            state = mapped(state, lambda part: part[:, rows])
+        if self.scale != 1:
+            factor = inputs.dtype.type(self.scale)
+            inputs, targets = inputs * factor, targets * factor
+            state = mapped(state, lambda part: part * factor)
+        return dataclasses.replace(problem, weights=weights, inputs=inputs, targets=targets, initial=state)
+
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def mapped(initial: Pair | None, change: Callable[[np.ndarray], np.ndarray]) -> Pair | None:
+    """The initial state with both its parts changed."""
+    return None if initial is None else (change(initial[0]), change(initial[1]))
+
+
+def direction(layer: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The N(0, 1) matrix along which W_l is `nudged`."""
+    return np.random.default_rng([1, layer]).standard_normal(shape)
+
+
+def unit_order(width: int) -> np.ndarray:
+    """The order of the hidden units in a `permuted` network."""
+    return np.random.default_rng(2).permutation(width)
 
 
 Settings = Mapping[str, Any]
@@ -127,28 +236,98 @@ def product(
     ]
 
 
+ACTIVATIONS = ("linear", "tanh", "relu")
+SHAPES: tuple[Settings, ...] = (
+    {"depth": 3, "width": 2, "input_dim": 3, "output_dim": 2, "batch": 2},
+    {"depth": 5, "width": 4, "input_dim": 7, "output_dim": 3, "batch": 5},
+    {"depth": 9, "width": 7, "input_dim": 11, "output_dim": 10, "batch": 6},
+)
+# What the quick level holds requirements of any network against: few, for a compiler works for seconds on each.
+QUICK_NETWORKS = [*((SHAPES[1], activation) for activation in ACTIVATIONS), (SHAPES[2], "relu")]
+
+
+def is_quick(recipe: Recipe) -> bool:
+    """Whether its network and batch are among those of the quick level."""
+    return any(recipe == recipe.but(**shape, activation=activation) for shape, activation in QUICK_NETWORKS)
+
+
 def cases(recipes: Sequence[Recipe], quick: int = 12) -> Callable[[str], list[Recipe]]:
-    """The recipes of a requirement, smallest network first; at the quick level `quick` of them, evenly spread."""
+    """The recipes of a requirement, smallest network first; at the quick level `quick` of those that are `is_quick` (of
+    all, if none is), evenly spread."""
     ordered = sorted(recipes, key=lambda r: r.depth * r.width * r.batch)
+    few = [recipe for recipe in ordered if is_quick(recipe)] or ordered
 
     def at(level: str) -> list[Recipe]:
-        if level != "quick" or len(ordered) <= quick:
+        if level != "quick":
             return ordered
-        return [ordered[round(i * (len(ordered) - 1) / (quick - 1))] for i in range(quick)]
+        return few if len(few) <= quick else [few[round(i * (len(few) - 1) / (quick - 1))] for i in range(quick)]
 
     return at
 
 
 def levels(quick: Sequence[Recipe], default: Sequence[Recipe], full: Sequence[Recipe]) -> Callable[[str], list[Recipe]]:
-    """Cases that grow with the level."""
+    """Cases that grow with the level; what stands in two of the lists is there once."""
     extra = {"quick": [], "default": [*default], "full": [*default, *full]}
-    return lambda level: [*quick, *extra[level]]
+    return lambda level: list(dict.fromkeys([*quick, *extra[level]]))
+
+
+SMALLEST: tuple[Settings, ...] = (
+    {"depth": 3, "width": 1, "input_dim": 1, "output_dim": 1, "batch": 1},
+    {"depth": 3, "width": 4, "input_dim": 3, "output_dim": 2, "batch": 2},
+    {"depth": 5, "width": 1, "input_dim": 3, "output_dim": 2, "batch": 2},
+    {"depth": 4, "width": 3, "input_dim": 1, "output_dim": 2, "batch": 2},
+    {"depth": 4, "width": 3, "input_dim": 5, "output_dim": 1, "batch": 3},
+    {"depth": 4, "width": 3, "input_dim": 5, "output_dim": 2, "batch": 1},
+    {"depth": 4, "width": 3, "input_dim": 3, "output_dim": 3, "batch": 3},
+)
+# Every shape with the whole method, and those that shapes alone can break with the others.
+SMALLEST_QUICK = [
+    *(Recipe(**shape, activation=("tanh", "relu")[i % 2]) for i, shape in enumerate(SMALLEST)),
+    *(Recipe(**SMALLEST[i], activation="relu", method="bp") for i in (0, 4, 6)),
+    *(Recipe(**SMALLEST[i], activation="tanh", method="pc") for i in (1, 5)),
+]
+RAGGED: tuple[Settings, ...] = (
+    *({"width": width, "batch": 5} for width in (1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 65, 100)),
+    *({"width": 6, "batch": batch} for batch in (1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 100)),
+    {"width": 17, "batch": 17, "output_dim": 1},
+    {"width": 33, "batch": 33, "output_dim": 11, "input_dim": 129},
+)
+ALL_SETTINGS = {"anchor": 0.3, "penalty": 0.5, "inner_steps": 2, "steps": 3, "credit": "after", "start": "random"}
+RAGGED_RUNS: tuple[Settings, ...] = (
+    {"method": "bp"},
+    {"method": "pc", "steps": 6},
+    {"method": "pcalm", "steps": 6},
+    ALL_SETTINGS,
+)
+# A width and a batch at a time, and the methods, activations and precisions in turns.
+RAGGED_QUICK = [
+    Recipe(depth=5, width=width, batch=batch, activation=activation, dtype=dtype, **RAGGED_RUNS[method])
+    for width, batch, method, activation, dtype in (
+        (2, 7, 3, "tanh", None),
+        (7, 8, 2, "relu", "float32"),
+        (8, 15, 3, "relu", None),
+        (9, 16, 1, "tanh", None),
+        (9, 16, 3, "relu", "float32"),
+        (15, 17, 0, "relu", None),
+        (16, 31, 3, "tanh", "float32"),
+        (17, 33, 2, "relu", None),
+        (17, 33, 3, "tanh", None),
+        (31, 32, 1, "relu", "float32"),
+        (33, 9, 3, "relu", None),
+        (33, 63, 0, "tanh", "float32"),
+        (65, 5, 3, "tanh", None),
+        (65, 5, 2, "tanh", "float32"),
+        (100, 65, 2, "relu", None),
+        (6, 100, 3, "tanh", None),
+        (17, 100, 1, "relu", None),
+    )
+]
 
 
 def network_of(recipe: Recipe) -> Recipe:
     """The recipe with only what determines network and batch, for caches."""
     names = ("depth", "width", "input_dim", "output_dim", "batch", "activation", "blocks", "input_weight", "readout")
-    kept = {name: getattr(recipe, name) for name in (*names, "data", "duplicates", "seed", "dtype")}
+    kept = {name: getattr(recipe, name) for name in (*names, "data", "seed", "dtype")}
     return Recipe(**kept)
 
 
@@ -208,15 +387,43 @@ def _block(kind: str, rng: np.random.Generator, width: int) -> np.ndarray:
     return part * (np.linalg.norm(gaussian) / np.linalg.norm(part))
 
 
-def _start(kind: str, problem: Problem, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
+def _start(recipe: Recipe, problem: Problem, rng: np.random.Generator) -> Pair | None:
+    kind, dtype = recipe.start, np.dtype(problem.dtype)
     if kind == "feedforward":
         return None
-    dtype = np.dtype(problem.dtype)
     activities, multipliers = oracle.kkt(problem)
     if kind == "random":
         activities = activities + rng.standard_normal(activities.shape)
         multipliers = rng.standard_normal(multipliers.shape) * (problem.method != "pc")
+    if kind == "wave":
+        activities, multipliers = activities + wave(recipe)[1], np.zeros_like(multipliers)
     return activities.astype(dtype), multipliers.astype(dtype)
+
+
+def wave(recipe: Recipe) -> tuple[float, np.ndarray]:
+    """Wave number k and shape [L−1, 1, 1] of the free chain's mode.
+
+    AᵀA of the chain (fixed at the input, free at the top) has eigenvectors sin(kl) with k = (2m − 1)π/(2(L−1) + 1).
+    """
+    layers = recipe.depth - 1
+    k = (2 * recipe.mode - 1) * math.pi / (2 * layers + 1)
+    return k, np.sin(k * np.arange(1, layers + 1))[:, None, None]
+
+
+def _from_every_basis_vector(problem: Problem) -> Problem:
+    """The one-sample problem from zero and from every basis vector of (z, λ): z before λ, layer by layer."""
+    layers, width = len(problem.weights) - 1, problem.weights[0].shape[0]
+    size = 2 * layers * width
+    vectors = np.concatenate([np.zeros((1, size)), np.eye(size)]).astype(problem.dtype)
+    z, lam = vectors.reshape(size + 1, 2, layers, width).transpose(1, 2, 0, 3)
+    state = np.ascontiguousarray(z), np.ascontiguousarray(lam)
+    return dataclasses.replace(_repeated(problem, size + 1), initial=state)
+
+
+def _repeated(problem: Problem, times: int) -> Problem:
+    """The problem with its batch so many times."""
+    inputs, targets = (np.tile(part, (times, 1)) for part in (problem.inputs, problem.targets))
+    return dataclasses.replace(problem, inputs=inputs, targets=targets)
 
 
 def _data(recipe: Recipe, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -46,6 +46,8 @@ class Problem:
         anchor: κ.
         initial: None for the feed-forward start with λ = 0, else (activities, multipliers), each [L−1, B, N].
         dtype: "float32" or "float64", in which to compute and to answer.
+        wants: what of the solution is looked at, of "states" and "gradients"; what is not may be left out (None), or be
+            there all the same.
     """
 
     weights: Sequence[np.ndarray]
@@ -62,6 +64,7 @@ class Problem:
     anchor: Any = 0.0
     initial: tuple[np.ndarray, np.ndarray] | None = None
     dtype: str = "float64"
+    wants: tuple[str, ...] = ("states", "gradients")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +84,8 @@ class Solution:
 
 @runtime_checkable
 class Implementation(Protocol):
-    """What is under test. `supports(problem) -> bool` may be added to say what it cannot do; the default is
-    everything."""
+    """What is under test. `supports(problem) -> bool` may be added to say what it cannot do, by shapes and settings:
+    the arrays of the problem that it is asked about may be all zero. The default is everything."""
 
     name: str
 

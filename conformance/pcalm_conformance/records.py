@@ -15,8 +15,10 @@ with one record per requirement and implementation:
     bound_origin                     where the bound comes from
     cases        cases that hold; left_out: cases that did not run; solved: problems that the implementation solved
     seconds      time taken
-    message      why it failed, was left out or not run; recipe: the problem that shows a failure
+    message      why it failed, was left out or not run
     output       the end of what the implementation printed meanwhile, where it failed
+    recipe       the problem that shows a failure; case: the requirement's case that it belongs to, as the settings of
+                 `python -m pcalm_conformance.replay`
     broke        whether no answer came: solve() raised, took too long, broke down or returned no solution
     follows_from requirements that failed, too, and explain this failure
 """
@@ -32,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from pcalm_conformance.checking import BrokenImplementation, Check, Measurement, Nonconformity, NotRun, Unsupported
+from pcalm_conformance.replay import command
 from pcalm_conformance.requirements import CHAPTERS, REQUIREMENTS
 from pcalm_conformance.text import code
 
@@ -61,6 +64,7 @@ class Record:
     message: str = ""
     recipe: str = ""
     output: str = ""
+    case: list[str] = field(default_factory=list)
     broke: bool = False
     follows_from: list[str] = field(default_factory=list)
 
@@ -101,7 +105,9 @@ def judged(check: Check, raised: Exception | None, known: bool = False) -> Recor
         record.verdict, record.message = "not run", str(raised)
     elif isinstance(raised, Nonconformity):
         record.verdict, record.message = "xfailed" if known else "failed", str(raised)
-        record.recipe, record.broke = str(raised.recipe), isinstance(raised, BrokenImplementation)
+        record.recipe = repr(raised.recipe) if raised.recipe else ""
+        record.case = raised.case.settings() if raised.case else []
+        record.broke = isinstance(raised, BrokenImplementation)
         shown = raised.found if isinstance(raised.found, Measurement) else None
     else:
         record.message, shown = "".join(traceback.format_exception(raised)), None
@@ -170,19 +176,10 @@ def failure_text(record: Record, spec: str, records: Sequence[Record]) -> str:
     if printed := record.output.rstrip().splitlines()[-SHOWN_LINES:]:
         lines += ["  the last that it printed:", *(f"      {line[-SHOWN_WIDTH:]}" for line in printed)]
     lines += [f"  bound:  {requirement.bound}", f"  origin: {requirement.origin}", f"  source: {requirement.source}"]
-    if record.recipe:
-        module, _, name = spec.partition(":")
+    if record.case:
         lines += [
-            "  the smallest problem of this test that shows it:",
-            "      import numpy as np",
-            "      from pcalm_conformance import oracle",
-            "      from pcalm_conformance.problems import Recipe",
-            f"      from {module} import {name} as implementation",
-            f"      problem = {record.recipe}.problem()",
-            "      mine, right = implementation.solve(problem), oracle.solve(problem)",
-            "      print(np.abs(mine.activities - right.activities).max(axis=(1, 2)))",
-            "      print(np.abs(mine.multipliers - right.multipliers).max(axis=(1, 2)))",
-            "      print([np.abs(a - b).max() for a, b in zip(mine.gradients, right.gradients)])",
+            "  the smallest problem that shows it, for the terminal:",
+            f"      {command(spec, requirement.id, record.case)}",
         ]
     if not record.broke and (mistakes := likely_mistakes(records, requirement.id)):
         lines += ["  known mistakes that fail like this:", *(f"      - {mistake}" for mistake in mistakes)]

@@ -10,9 +10,17 @@ import numpy as np
 
 from pcalm_conformance import oracle, rounding
 from pcalm_conformance.checking import Check, NotRun, Unsupported, covers, gap
-from pcalm_conformance.problems import Recipe, cases, product
+from pcalm_conformance.problems import (
+    ACTIVATIONS,
+    QUICK_NETWORKS,
+    RAGGED_QUICK,
+    SHAPES,
+    SMALLEST_QUICK,
+    Recipe,
+    cases,
+    product,
+)
 from pcalm_conformance.protocol import Problem
-from pcalm_conformance.test_1_model import ACTIVATIONS, SHAPES
 
 SETTINGS = (
     {"method": "pc", "steps": 1},
@@ -57,11 +65,11 @@ def first_step(problem: Problem) -> tuple[oracle.Layers, np.ndarray]:
     return z, -problem.step_size * net.s[net.L] * (error @ net.W[net.L]) * net.dphi(top)
 
 
-@covers("DYN-4", cases(TWO_LAYERS))
+@covers("DYN-4", cases([recipe.but(steps=1) for recipe in TWO_LAYERS]))
 def test_one_step_by_hand(check: Check, case: Recipe) -> None:
-    problem = dataclasses.replace(case.problem(), steps=1)
+    found, problem = check.solve(case), case.problem()
     z, move = first_step(problem)
-    net, found = oracle.Network(problem), check.solve(problem)
+    net = oracle.Network(problem)
     bounds, zero = rounding.bounds(problem), np.zeros(())
     check.near("error of z_{L-1}", found.activities[-1], z[-1] + move, bounds.activities[-1], case)
     check.near("movement below", found.activities[:-1], oracle.stack(z)[:-1], bounds.activities[:-1], case)
@@ -73,11 +81,11 @@ def test_one_step_by_hand(check: Check, case: Recipe) -> None:
         check.near(f"size of G_{layer}", found.gradients[layer - 1], zero, bounds.gradients[layer - 1], case)
 
 
-@covers("DYN-5", cases(TWO_LAYERS))
+@covers("DYN-5", cases([recipe.but(steps=2) for recipe in TWO_LAYERS]))
 def test_two_steps_by_hand(check: Check, case: Recipe) -> None:
-    problem = dataclasses.replace(case.problem(), steps=2)
+    found, problem = check.solve(case), case.problem()
     z, move = first_step(problem)
-    net, found = oracle.Network(problem), check.solve(problem)
+    net = oracle.Network(problem)
     s, W = net.s[net.L - 1], net.W[net.L - 1]
     lam = problem.dual_step * move
     credit = problem.penalty * move + lam
@@ -115,11 +123,11 @@ def test_credit_before_and_after(check: Check, case: Recipe) -> None:
     ),
 )
 def test_a_run_can_be_cut(check: Check, case: Recipe) -> None:
-    problem = case.problem()
-    first = check.solve(dataclasses.replace(problem, steps=3))
-    second = dataclasses.replace(problem, steps=4, initial=(first.activities, first.multipliers))
+    first = check.solve(case.but(steps=3))
+    state = first.activities, first.multipliers
+    second = check.solve(case.but(steps=4, start="random"), initial=state)
     what = "3 + 4 steps against 7: difference"
-    check.same(check.solve(second), check.solve(case), problem, case, what=what, runs=2)
+    check.same(second, check.solve(case), case.problem(), case, what=what, runs=2)
 
 
 @covers("DYN-8", cases(product(SHAPES, activation=ACTIVATIONS, steps=(3,), inner_steps=(4,))))
@@ -147,12 +155,32 @@ def test_dual_step_at_the_new_activities(check: Check, case: Recipe) -> None:
     check.near("error of λ", found.multipliers, right, rounding.bounds(problem).multipliers, case)
 
 
-def recipes(draw: Callable[[Any], Any], dtype: str) -> Recipe:
-    """Any problem inside the stable region; `draw` is Hypothesis'."""
+# What any problem is made from at the quick level: the programs that are compiled for other requirements in any case.
+COMPILED = [
+    *product(
+        [{**shape, "activation": activation} for shape, activation in QUICK_NETWORKS],
+        (
+            {"method": "bp"},
+            *({"method": method, "start": start} for method in ("pc", "pcalm") for start in ("feedforward", "random")),
+        ),
+    ),
+    *SMALLEST_QUICK,
+    *RAGGED_QUICK,
+]
+
+
+SHAPE = ("depth", "width", "input_dim", "output_dim", "batch", "activation", "method", "start", "dtype")
+
+
+def shape_of_any(draw: Callable[[Any], Any], level: str) -> Recipe:
+    """Shape, activation, method and start of any problem."""
     from hypothesis import strategies as st
 
+    if level == "quick":
+        given = draw(st.sampled_from(COMPILED)).given()
+        return Recipe(**{name: value for name, value in given.items() if name in SHAPE})
     method = draw(st.sampled_from(["bp", "pc", "pcalm"]))
-    recipe = Recipe(
+    return Recipe(
         depth=draw(st.integers(3, 12)),
         width=draw(st.integers(1, 20)),
         input_dim=draw(st.integers(1, 20)),
@@ -160,17 +188,20 @@ def recipes(draw: Callable[[Any], Any], dtype: str) -> Recipe:
         batch=draw(st.integers(1, 20)),
         activation=draw(st.sampled_from(ACTIVATIONS)),
         method=method,
-        seed=draw(st.integers(0, 99)),
-        dtype=dtype,
+        start="feedforward" if method == "bp" else draw(st.sampled_from(["feedforward", "random"])),
     )
-    if method == "bp":
+
+
+def recipes(draw: Callable[[Any], Any], level: str, dtype: str) -> Recipe:
+    """Any problem inside the stable region; `draw` is Hypothesis'."""
+    from hypothesis import strategies as st
+
+    recipe = shape_of_any(draw, level)
+    recipe = recipe.but(seed=draw(st.integers(0, 99)), dtype=recipe.dtype or dtype)
+    if recipe.method == "bp":
         return recipe
-    recipe = recipe.but(
-        steps=draw(st.integers(1, 12)),
-        penalty=draw(st.sampled_from([0.1, 0.5, 1.0, 2.0])),
-        start=draw(st.sampled_from(["feedforward", "random"])),
-    )
-    if method == "pcalm":
+    recipe = recipe.but(steps=draw(st.integers(1, 12)), penalty=draw(st.sampled_from([0.1, 0.5, 1.0, 2.0])))
+    if recipe.method == "pcalm":
         recipe = recipe.but(
             dual_step=draw(st.sampled_from([0.0, 0.3, 1.0, 3.0])),
             inner_steps=draw(st.integers(1, 3)),
@@ -185,8 +216,17 @@ def recipes(draw: Callable[[Any], Any], dtype: str) -> Recipe:
 EXAMPLES = {"quick": 60, "default": 300, "full": 2000}
 
 
+def any_problem(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case)
+
+
 @covers("DYN-10", lambda level: [EXAMPLES[level]])
-def test_any_problem(check: Check, case: int) -> None:
+def test_any_problem(check: Check, case: int | Recipe) -> None:
+    """So many problems, or one."""
+    if isinstance(case, Recipe):
+        any_problem(check, case)
+        return
     try:
         import hypothesis
     except ModuleNotFoundError as error:
@@ -204,14 +244,11 @@ def test_any_problem(check: Check, case: int) -> None:
     @hypothesis.given(hypothesis.strategies.data())
     def holds(data: Any) -> None:
         nonlocal solved
-        recipe = recipes(data.draw, check.dtype)
-        problem = recipe.problem()
         try:
-            found = check.solve(recipe)
+            any_problem(check, recipes(data.draw, check.level, check.dtype))
         except Unsupported:
             return
         solved += 1
-        check.same(found, oracle.solve(problem), problem, recipe)
 
     holds()
     if not solved:

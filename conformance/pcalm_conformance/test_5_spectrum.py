@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -10,13 +9,12 @@ import numpy as np
 
 from pcalm_conformance import oracle, rounding
 from pcalm_conformance.checking import Check, NotRun, covers, epsilon
-from pcalm_conformance.maps import affine_map, constraint_matrix, flat, map_error, spectral_radius
-from pcalm_conformance.problems import Recipe, cases, levels
-from pcalm_conformance.protocol import Problem
-from pcalm_conformance.test_4_linear import probed, wide
+from pcalm_conformance.maps import affine_map, constraint_matrix, flat, map_error, probe, spectral_radius
+from pcalm_conformance.problems import Recipe, cases, levels, wave
+from pcalm_conformance.test_4_linear import LINEAR, probed, wide
 
-FREE = Recipe(activation="linear", readout="zero", input_dim=4, output_dim=2, batch=1, step_size=None)
-SMALL = [FREE.but(depth=3, width=1), FREE.but(depth=5, width=2), FREE.but(depth=8, width=4)]
+FREE = LINEAR.but(readout="zero")
+SMALL = [FREE.but(depth=3, width=1), FREE.but(depth=4, width=3), FREE.but(depth=8, width=4)]
 CONSTANTS = (
     {"penalty": 1.0, "dual_step": 1.0},
     {"penalty": 1.0, "dual_step": 0.5},
@@ -76,35 +74,30 @@ CHAIN = FREE.but(blocks="zero", width=1, depth=64, step_size=0.2)
 WAVES = 3
 
 
-def wave(case: Recipe, mode: int) -> tuple[float, np.ndarray, Problem]:
-    """k, the free chain's mode [L−1, 1, 1], and one round from the state at rest with the mode upon it.
-
-    AᵀA of the chain (fixed at the input, free at the top) has eigenvectors sin(kl) with k = (2m − 1)π/(2(L−1) + 1).
-    """
-    problem = dataclasses.replace(case.problem(), steps=1, credit="after" if case.method == "pcalm" else "before")
-    layers = case.depth - 1
-    k = (2 * mode - 1) * math.pi / (2 * layers + 1)
-    shape = np.sin(k * np.arange(1, layers + 1))[:, None, None]
-    start = (oracle.kkt(problem)[0] + shape).astype(problem.dtype)
-    return k, shape, dataclasses.replace(problem, initial=(start, np.zeros_like(start)))
+def one_round(case: Recipe, mode: int) -> Recipe:
+    """One round from the state at rest with the free chain's mode upon it."""
+    return case.but(start="wave", mode=mode, steps=1, credit="after" if case.method == "pcalm" else "before")
 
 
 def amplitudes(check: Check, case: Recipe, mode: int, steps: int) -> Iterator[float]:
     """The mode's amplitude after 0, 1, ... rounds, with the state handed on from call to call."""
-    _, shape, problem = wave(case, mode)
+    once = one_round(case, mode)
+    shape, problem = wave(once)[1], once.problem()
     assert problem.initial is not None
     rest, state = oracle.kkt(problem)[0], problem.initial
-    for _ in range(steps + 1):
+    for _ in range(steps):
         yield float(((state[0] - rest) * shape).sum() / (shape**2).sum())
-        found = check.solve(dataclasses.replace(problem, initial=state))
+        found = check.solve(once, ["states"], initial=state)
         state = (found.activities, found.multipliers)
+    yield float(((state[0] - rest) * shape).sum() / (shape**2).sum())
 
 
 @covers("SPC-4", cases([CHAIN.but(method="pc", penalty=rho) for rho in (1.0, 0.5)]))
 def test_pc_is_the_heat_kernel(check: Check, case: Recipe) -> None:
     problem, steps = case.problem(), 20
     for mode in range(1, WAVES + 1):
-        k, shape, once = wave(case, mode)
+        once = one_round(case, mode)
+        k, shape = wave(once)
         trace = list(amplitudes(check, case, mode, steps))
         left = trace[-1] / trace[0]
         check.at_least(f"part of the wave left after {steps} steps at k = {k:.3f}", left, np.finfo(float).tiny, case)
@@ -112,7 +105,7 @@ def test_pc_is_the_heat_kernel(check: Check, case: Recipe) -> None:
         theory = problem.penalty * problem.step_size * k**2
         # By so much one round may change the amplitude. It only falls, so that the error of each is carried on as it
         # is; the first state is rounded as well.
-        error = float(rounding.bounds(once).activities.max() * np.abs(shape).sum() / (shape**2).sum())
+        error = float(rounding.bounds(once.problem()).activities.max() * np.abs(shape).sum() / (shape**2).sum())
         bound = k**2 * (1 / 12 + problem.penalty * problem.step_size) + 2 * error / (left * theory)
         check.at_most(f"deviation of the decay at k = {k:.3f}", abs(rate / theory - 1), bound, case)
 
@@ -126,7 +119,7 @@ def test_pcalm_is_a_damped_wave(check: Check, case: Recipe) -> None:
     problem = case.problem()
     eta, rho, alpha = problem.step_size, problem.penalty, problem.dual_step
     for mode in range(1, WAVES + 1):
-        k, a = wave(case, mode)[0], np.array(list(amplitudes(check, case, mode, 40)))
+        k, a = wave(one_round(case, mode))[0], np.array(list(amplitudes(check, case, mode, 40)))
         # Any 2×2 map obeys a_{t+2} = trace·a_{t+1} − det·a_t.
         (first, second), *_ = np.linalg.lstsq(np.stack([a[1:-1], -a[:-2]], axis=1), a[2:], rcond=None)
         check.at_least(f"determinant of the fitted map at k = {k:.3f}", second, np.finfo(float).tiny, case)
@@ -142,16 +135,15 @@ def test_pcalm_is_a_damped_wave(check: Check, case: Recipe) -> None:
 
 @covers("SPC-6", levels([wide(4, 2)], [wide(6, 3), wide(8, 4)], [wide(16, 4)]))
 def test_convergence_rate(check: Check, case: Recipe) -> None:
-    matrix, _ = affine_map(oracle.solve, case)
+    matrix, _ = affine_map(oracle.solve(probe(case).problem()))
     eigenvalues, vectors = np.linalg.eig(matrix)
     radius, condition = float(np.abs(eigenvalues).max()), float(np.linalg.cond(vectors))
     decade = -1 / math.log10(radius)
     early, late = math.ceil(2 * decade), math.ceil((5 if check.dtype == "float64" else 3.5) * decade)
-    problem = case.problem()
-    rest = flat(*oracle.kkt(problem))
+    rest = flat(*oracle.kkt(case.problem()))
     errors = []
     for steps in (early, late):
-        found = check.solve(dataclasses.replace(problem, steps=steps, credit="after"))
+        found = check.solve(case.but(steps=steps, credit="after"), ["states"])
         errors.append(float(np.linalg.norm(flat(found.activities, found.multipliers) - rest)))
     rate = math.log(errors[1] / errors[0]) / (late - early)
     bound = 2 * math.log(condition) / (late - early)

@@ -10,7 +10,10 @@ from pcalm_conformance.problems import Recipe, backprop, levels, product
 from pcalm_conformance.vectors import cosine, norm_ratio, relative_error
 
 IMAGES = Recipe(data="digits", batch=64, step_size=None)
-QUICK = product(({"depth": 8, "width": 8}, {"depth": 32, "width": 8}), activation=("relu", "tanh"))
+QUICK = [
+    Recipe(depth=depth, width=8, activation=activation)
+    for depth, activation in ((8, "relu"), (8, "tanh"), (32, "relu"))
+]
 DEFAULT = product(
     ({"depth": 8, "width": 32}, {"depth": 32, "width": 32}, {"depth": 64, "width": 8}, {"depth": 128, "width": 8}),
     activation=("relu", "tanh"),
@@ -39,7 +42,7 @@ def grid(narrowest: int = 8, widest: int = 128, deepest: int = 128) -> Callable[
 def test_alignment(check: Check, case: Recipe) -> None:
     for name, bound in check.requirement.limits.items():
         run = case.but(budget=budget(name))
-        check.at_least(f"cosine to BP at T = {name}", cosine(check.solve(run).gradients, backprop(case)), bound, run)
+        check.at_least(f"cosine to BP at T = {name}", cosine(check.gradients(run), backprop(case)), bound, run)
 
 
 def budget(name: str) -> float:
@@ -50,14 +53,14 @@ def budget(name: str) -> float:
 @covers("ALN-2", grid())
 def test_better_than_pc(check: Check, case: Recipe) -> None:
     case = case.but(budget=2)
-    plain, pc = (cosine(check.solve(run).gradients, backprop(case)) for run in (case, case.but(method="pc")))
+    plain, pc = (cosine(check.gradients(run), backprop(case)) for run in (case, case.but(method="pc")))
     check.at_least("cosine(PC-ALM) − cosine(PC)", plain - pc, check.requirement.limits["gap"], case)
 
 
 @covers("ALN-3", grid())
 def test_norms(check: Check, case: Recipe) -> None:
     case = case.but(budget=2)
-    plain, pc = (norm_ratio(check.solve(run).gradients, backprop(case)) for run in (case, case.but(method="pc")))
+    plain, pc = (norm_ratio(check.gradients(run), backprop(case)) for run in (case, case.but(method="pc")))
     limits = check.requirement.limits
     check.within("PC-ALM's ‖g‖/‖g_BP‖ at 2L", plain, limits["low"], limits["high"], case)
     check.at_least("PC-ALM's ‖g‖/‖g_BP‖ less PC's", plain - pc, limits["gap"], case)
@@ -68,7 +71,7 @@ def test_anchored_early(check: Check, case: Recipe) -> None:
     case = case.but(penalty=0.1, dual_step=3.5, anchor_per_depth=3.0)
     for name, bound in check.requirement.limits.items():
         run = case.but(budget=budget(name))
-        check.at_least(f"cosine to BP at T = {name}", cosine(check.solve(run).gradients, backprop(case)), bound, run)
+        check.at_least(f"cosine to BP at T = {name}", cosine(check.gradients(run), backprop(case)), bound, run)
 
 
 @covers("ALN-5", grid(widest=32, deepest=64))
@@ -76,7 +79,7 @@ def test_anchored_late(check: Check, case: Recipe) -> None:
     case, limits = case.but(penalty=0.25, dual_step=3.0, anchor_per_depth=4.0), check.requirement.limits
     for name in ("4L", "8L"):
         run = case.but(budget=budget(name))
-        found, truth = check.solve(run).gradients, backprop(case)
+        found, truth = check.gradients(run), backprop(case)
         check.at_least(f"cosine to BP at T = {name}", cosine(found, truth), limits[name], run)
         off = abs(norm_ratio(found, truth) - 1)
         check.at_most(f"distance of ‖g‖/‖g_BP‖ from 1 at T = {name}", off, limits[f"norm_{name}"], run)
@@ -97,11 +100,14 @@ SETTLING = [
 ]
 
 
-@covers("ALN-6", levels(SETTLING[:4], SETTLING[4:], []))
+@covers("ALN-6", levels([SETTLING[0], SETTLING[3]], SETTLING, []))
 def test_exact_in_the_limit(check: Check, case: Recipe) -> None:
     problem = case.problem()
     run = case.but(steps=math.ceil(24 * 5.2 / (problem.step_size * problem.anchor)))
     decades = check.requirement.limits["error" if check.dtype == "float64" else "error_float32"]
     check.at_most(
-        f"error after {run.steps} steps", relative_error(check.solve(run).gradients, backprop(case)), decades, run
+        f"error after {run.steps} steps",
+        relative_error(check.gradients(run), backprop(case)),
+        decades,
+        run,
     )

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from pcalm_conformance import oracle
 from pcalm_conformance.checking import Check, covers, epsilon
-from pcalm_conformance.problems import Recipe, backprop, cases, levels, product
-from pcalm_conformance.test_1_model import ACTIVATIONS
+from pcalm_conformance.problems import ACTIVATIONS, SHAPES, Recipe, backprop, cases, levels, product
 from pcalm_conformance.test_6_alignment import IMAGES, budget
 from pcalm_conformance.vectors import norm_ratio
 
 CONE_STEPS = (1, 2, 3, 4, 7)
+CONE_SHAPES = (*SHAPES[1:], {"depth": 12, "width": 8})
 CONES = product(
-    ({"depth": 6, "width": 4}, {"depth": 12, "width": 8}),
+    CONE_SHAPES,
     activation=ACTIVATIONS,
     settings=({"method": "pc"}, {"method": "pcalm"}, {"method": "pcalm", "credit": "after"}),
 )
@@ -23,7 +21,7 @@ CONES = product(
 
 def movement(check: Check, case: Recipe, steps: int) -> tuple[np.ndarray, np.ndarray, float]:
     """How far each layer's activities and multipliers are from the start after some steps [L−1], and 1 as max|z|·ε."""
-    rest = check.solve(case.but(method="bp", anchor=0.0))
+    rest = check.solve(case.but(method="bp", anchor=0.0, credit="before"))
     found = check.solve(case.but(steps=steps))
     moved = np.abs(found.activities.astype(np.float64) - rest.activities).max(axis=(1, 2))
     size = float(np.abs(rest.activities).max()) * epsilon(check.dtype)
@@ -50,6 +48,7 @@ def test_light_cone(check: Check, case: Recipe) -> None:
 def test_the_cone_is_filled(check: Check, case: Recipe) -> None:
     for steps in CONE_STEPS[:3]:
         z, _, size = movement(check, case, steps)
+        check.at_least(f"movement of the top layer in {steps} steps, in ε·max|z|", z[-1], 1, case)
         # The front has passed `steps` times through η: its scale is what is left of the first movement.
         part = check.requirement.limits["part"]
         scale = z[-1] * size * case.problem().step_size ** (steps - 1) * part
@@ -58,7 +57,7 @@ def test_the_cone_is_filled(check: Check, case: Recipe) -> None:
 
 @covers(
     "CRD-3",
-    cases(product(({"depth": 6, "width": 4}, {"depth": 12, "width": 8}), activation=ACTIVATIONS, anchor=(0.8,))),
+    cases(product(CONE_SHAPES, activation=ACTIVATIONS, anchor=(0.8,))),
 )
 def test_anchored_light_cone(check: Check, case: Recipe) -> None:
     cone(check, case)
@@ -69,7 +68,8 @@ def arrivals(check: Check, case: Recipe, part: float, rounds: int) -> dict[int, 
 
     The state is handed on from call to call, one step each; q_t = ρ c(z_t) + λ with the multipliers of step t.
     """
-    problem = dataclasses.replace(case.problem(), steps=1, credit="after" if case.method == "pcalm" else "before")
+    once = case.but(steps=1, credit="after" if case.method == "pcalm" else "before", start="kkt")
+    problem = once.problem()
     net = oracle.Network(problem)
     z, lam = oracle.kkt(problem)
     target = part * np.linalg.norm(lam, axis=(1, 2))
@@ -77,7 +77,7 @@ def arrivals(check: Check, case: Recipe, part: float, rounds: int) -> dict[int, 
     first: dict[int, int] = {}
     for t in range(1, rounds + 1):
         before = state[1]
-        found = check.solve(dataclasses.replace(problem, initial=state))
+        found = check.solve(once, ["states"], initial=state)
         state = (found.activities, found.multipliers)
         q = oracle.stack(net.credit(oracle.unstack(state[0]), oracle.unstack(before), problem.penalty))
         for index in np.flatnonzero(np.linalg.norm(q, axis=(1, 2)) >= target):
@@ -132,7 +132,7 @@ EVEN = levels(
 
 def shares(check: Check, case: Recipe) -> np.ndarray:
     """r_l = ‖G_l‖/‖G_l^BP‖ for l = 1..L−1."""
-    pairs = zip(check.solve(case).gradients[:-1], backprop(case)[:-1], strict=True)
+    pairs = zip(check.gradients(case)[:-1], backprop(case)[:-1], strict=True)
     return np.array([norm_ratio([mine], [exact]) for mine, exact in pairs])
 
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from pcalm_conformance import kill_matrix
+from pcalm_conformance import checking, kill_matrix
 from pcalm_conformance.checking import LEVELS, TESTS, Check, covers
 from pcalm_conformance.guest import InProcess
 from pcalm_conformance.implementations import numpy_loop
 from pcalm_conformance.requirements import CHAPTERS, REQUIREMENTS, Requirement
 
-kill_matrix.load_tests()
+checking.load_tests()
 CHAPTER_FILES = sorted(Path(kill_matrix.__file__).parent.glob("test_*.py"))
 EVERY = pytest.mark.parametrize("requirement", REQUIREMENTS.values(), ids=lambda requirement: requirement.id)
 

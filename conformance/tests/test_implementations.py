@@ -6,11 +6,11 @@ import importlib
 from typing import Any
 
 import pytest
-from pcalm_conformance import kill_matrix
+from pcalm_conformance import checking
 from pcalm_conformance.checking import TESTS, Check
 from pcalm_conformance.guest import InProcess
 
-kill_matrix.load_tests()
+checking.load_tests()
 QUICK = [identity for identity, test in TESTS.items() if test.cases("quick")]
 # JAX compiles anew for every shape and budget, about a quarter of a second each. The rest of the suite is left to
 # pytest conformance --implementation pcalm_conformance.implementations.jax_scan:impl

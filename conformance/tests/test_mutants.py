@@ -7,13 +7,13 @@ import inspect
 import json
 
 import pytest
-from pcalm_conformance import kill_matrix
+from pcalm_conformance import checking, kill_matrix
 from pcalm_conformance.checking import TESTS
 from pcalm_conformance.implementations import numpy_loop, numpy_tiles
 from pcalm_conformance.mutants import MUTANTS, WITHOUT_MUTANT, Mutant
 from pcalm_conformance.requirements import REQUIREMENTS
 
-kill_matrix.load_tests()
+checking.load_tests()
 SOURCES = {module.__name__.split(".")[-1]: inspect.getsource(module) for module in (numpy_loop, numpy_tiles)}
 PAIRS = [(mutant.id, requirement) for mutant in MUTANTS.values() for requirement in mutant.killed_by]
 

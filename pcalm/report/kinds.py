@@ -76,6 +76,7 @@ CONFORMANCE_RECORD = fields(
         "broke": boolean,
         "needs": anything,
         **dict.fromkeys(("message", "recipe", "bound_origin"), text),
+        "case": listing(text),
     },
 )
 CONFORMANCE = fields(
