@@ -141,7 +141,7 @@ WITHOUT_LOOKING = (
         OUTPUT,
         "weights[-1].T",
         "(weights[-1] if len(weights[-1]) == width else weights[-1].T)",
-        "MOD-2",
+        "MOD-4",
         corner=True,
     ),
     blind(
