@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from pcalm_conformance import kill_matrix, wire
-from pcalm_conformance.checking import TESTS, BrokenImplementation, Check, Nonconformity, NotRun
+from pcalm_conformance import wire
+from pcalm_conformance.checking import TESTS, BrokenImplementation, Check, Nonconformity, NotRun, load_tests
 from pcalm_conformance.guest import LONGEST_TEXT, CannotLoad, fit_name
 from pcalm_conformance.implementations import numpy_loop
 from pcalm_conformance.isolation import OUTPUT, PATIENCE, Clock, Isolated, Workplace, called
@@ -129,7 +129,7 @@ np.isfinite = np.array_equal = lambda *_: True
 np.abs = lambda array: array * 0
 """
     zeros = "return protocol.Solution(*(0 * part for part in (found.activities, found.multipliers)), found.gradients)"
-    kill_matrix.load_tests()
+    load_tests()
     test = TESTS["DYN-9"]
     with pytest.raises(Nonconformity, match="measured"):
         test.run(Check(start(zeros, patch), test.requirement, "quick"))
