@@ -178,7 +178,7 @@ def failure_text(record: Record, spec: str, records: Sequence[Record]) -> str:
     lines += [f"  bound:  {requirement.bound}", f"  origin: {requirement.origin}", f"  source: {requirement.source}"]
     if record.case:
         lines += [
-            "  the smallest problem that shows it, for the terminal:",
+            "  the smallest problem that shows it, for a terminal here:",
             f"      {command(spec, requirement.id, record.case)}",
         ]
     if not record.broke and (mistakes := likely_mistakes(records, requirement.id)):
