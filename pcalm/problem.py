@@ -121,7 +121,7 @@ def gradients(
     """The weight gradients of the batch mean of the energy after inference; arguments and errors as in `solve`.
 
     Returns:
-        G_1..G_L, shaped as `net.weights`, of frozen weights too; for `Blocks` one per parameter.
+        G_1..G_L, shaped as `net.weights`, of frozen weights too; for `Blocks` one per parameter, None for frozen ones.
     """
     return _prepare(net, method, x, y, initial, engine).run().gradients.as_list()
 
@@ -144,8 +144,8 @@ def backward(net: ResidualMLP | Blocks, method: Method, x: Tensor, y: Tensor, en
     )
     require(
         given.x.requires_grad or any(tensor.requires_grad for tensor in given.learned),
-        "net must have a parameter that requires a gradient, or x must: all are frozen; pcalm.gradients returns the "
-        "gradients of frozen weights",
+        "net must have a parameter that requires a gradient, or x must, but all are frozen: call .requires_grad_() on "
+        "what is to learn",
     )
     found = given.run()
     tensors, values = list(given.learned), list(found.gradients)

@@ -40,7 +40,8 @@ def independent(function: Callable[P, T]) -> Callable[P, T]:
     """The function with the same result whatever torch is set to, and opaque to torch.compile.
 
     Inside there is no autocast, no inference mode, whose tensors could never be trained, and full float32 precision in
-    matrix products. A compiler calls it as it stands: engines write to memory that a traced program would not know of.
+    matrix products, which torch has for the whole process alone: other threads have it for the length of the call, too.
+    A compiler calls it as it stands: engines write to memory that a traced program would not know of.
 
     Raises:
         ValueError: under torch.jit.trace, which would record the figures of one call as constants.
