@@ -8,7 +8,7 @@
    and a wheel one top-level package: all files of it, the licence, and nothing else. `twine check --strict` reads both.
 3. Every wheel is installed into a fresh environment that has what its metadata asks for and nothing else, with no
    checkout in reach, and is used there from an empty directory.
-4. The lines of action.yml run, on the same adapter.
+4. What action.yml runs is run, with the suite in one of these environments and the adapter in another.
 5. The source distributions are unpacked, and tests of each run.
 
 Nothing is downloaded: the environments link the dependencies that are installed here.
@@ -193,27 +193,30 @@ def use_pcalm(environment: Environment, place: Path) -> None:
             raise Defect(f"pcalm left no {name}")
 
 
+def adapter_in(place: Path) -> str:
+    """Writes an adapter into a package called `pcalm`, as many ports are; gives what --implementation takes."""
+    (place / "pcalm").mkdir()
+    shutil.copy(ROOT / ADAPTER, place / "pcalm" / "adapter.py")
+    return "pcalm.adapter:impl"
+
+
 def use_suite(environment: Environment, place: Path) -> None:
-    """The suite on an adapter in an otherwise empty directory, with neither torch nor `pcalm`."""
-    if others := environment.imports("pcalm", "torch", "jax", "benchmarks", "conformance", "reports", "tests"):
+    """The suite on an adapter in an otherwise empty directory, with neither torch nor our `pcalm`."""
+    if others := environment.imports("pcalm", "torch", "jax", "benchmarks", "conformance", "reports", "tests", "tools"):
         raise Defect(f"beside pcalm_conformance, {others} can be imported")
     shutil.copy(ROOT / ADAPTER, place / "my_adapter.py")
     program = environment.bin / "pcalm-conformance"
     run(program, "--help", cwd=place)
     run(program, "--implementation", "my_adapter:impl", "--quick", "-n", "2", "-p", "no:cacheprovider", cwd=place)
+    run(program, "--implementation", adapter_in(place), "--quick", "--requirement", "MOD-1", cwd=place)
 
 
-def use_action(environment: Environment, source: Path, place: Path) -> None:
-    """What action.yml runs, for a caller whose python is the environment's; pip finds all that it needs there."""
-    (place / "work").mkdir()
-    shutil.copy(source / ADAPTER, place / "work" / "my_adapter.py")
-    inputs = {"IMPLEMENTATIONS": "my_adapter:impl", "LEVEL": "quick", "XFAILS": "", "ARGUMENTS": "--requirement MOD"}
+def use_action(caller: Environment, runner: Path, place: Path) -> None:
+    """What action.yml runs, for a caller whose python is `caller`'s, once the suite is installed below `runner`."""
+    inputs = {"IMPLEMENTATIONS": adapter_in(place), "LEVEL": "quick", "XFAILS": "", "ARGUMENTS": "--requirement MOD"}
     pull_request = {"COMMENT": "true", "PULL_REQUEST": "", "GITHUB_STEP_SUMMARY": str(place / "summary.md")}
-    paths = {"GITHUB_ACTION_PATH": str(source), "RUNNER_TEMP": str(place)}
-    offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}  # pip's 0: build with the setuptools that is there
-    path = {"PATH": f"{environment.bin}{os.pathsep}{os.environ['PATH']}"}
-    command = ("bash", source / "tools" / "action.sh")
-    run(*command, cwd=place / "work", **inputs, **pull_request, **paths, **offline, **path)
+    paths = {"RUNNER_TEMP": str(runner), "PATH": f"{caller.bin}{os.pathsep}{os.environ['PATH']}"}
+    run("bash", ROOT / "tools" / "action.sh", cwd=place, **inputs, **pull_request, **paths)
     if "numpy-loop" not in (place / "summary.md").read_text(encoding="utf-8"):
         raise Defect("action.yml wrote no table")
 
@@ -267,14 +270,16 @@ def package(place: Path) -> None:
     run(sys.executable, "-m", "twine", "check", "--strict", ours, ours_wheel, suite, suite_wheel, cwd=place)
     print("built and checked; one top-level package in each wheel", flush=True)
 
-    use_pcalm(Environment(folder("with-pcalm"), {ours_wheel: "[grid,report]"}), folder("empty-1"))
+    with_pcalm = Environment(folder("with-pcalm"), {ours_wheel: "[grid,report]"})
+    use_pcalm(with_pcalm, folder("empty-1"))
     print("pcalm: installed, and every command used from an empty directory", flush=True)
-    use_suite(Environment(folder("with-suite"), {suite_wheel: ""}), folder("empty-2"))
+    runner = folder("runner")
+    use_suite(Environment(runner / "pcalm-conformance", {suite_wheel: ""}), folder("empty-2"))
     print("pcalm-conformance: installed without torch and pcalm, and used on an adapter", flush=True)
+    use_action(with_pcalm, runner, folder("empty-3"))
+    print("action.yml: ran on an adapter whose package is called pcalm, with our pcalm installed", flush=True)
 
     both = Environment(folder("with-both"), {ours_wheel: "[test]", suite_wheel: ""})
-    use_action(both, source, folder("action"))
-    print("action.yml: ran on an adapter", flush=True)
     closing = test_sources(
         both, unpack(suite, folder("unpacked-suite")), "tests/test_catalogue.py", "tests/test_oracle.py"
     )
