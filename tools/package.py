@@ -29,7 +29,7 @@ import venv
 import zipfile
 from collections.abc import Iterable, Sequence
 from importlib import metadata
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
@@ -37,6 +37,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--depth", "4", "--width", "8", "--lr", "1e-2")
 ADAPTER = "conformance/pcalm_conformance/implementations/numpy_loop.py"
 GRID = "--widths 8 --depths 4 --methods bp,pcalm --activations relu --seeds 0 --lr 1e-2 --workers 1"
+# What is run of an unpacked source distribution, besides collecting all: what needs files from all over it.
+OUR_TESTS = ("tests/test_dynamics.py", "tests/test_network.py", "tests/test_repository.py", "tests/reports")
+SUITE_TESTS = ("tests/test_catalogue.py", "tests/test_oracle.py")
 
 
 class Defect(Exception):
@@ -258,13 +261,8 @@ def package(place: Path) -> None:
         shutil.copy2(ROOT / name, source / name)
     ours, ours_wheel = build(source, folder("pcalm"))
     suite, suite_wheel = build(source / "conformance", folder("suite"))
-    for sdist, wheel, below in (
-        (ours, ours_wheel, PurePosixPath()),
-        (suite, suite_wheel, PurePosixPath("conformance")),
-    ):
-        inside = [
-            str(PurePosixPath(name).relative_to(below)) for name in files if PurePosixPath(name).is_relative_to(below)
-        ]
+    for sdist, wheel, below in ((ours, ours_wheel, ""), (suite, suite_wheel, "conformance/")):
+        inside = [name.removeprefix(below) for name in files if name.startswith(below)]
         check_sdist(sdist, inside)
         check_wheel(wheel, [name for name in inside if name.startswith(f"{wheel.name.split('-')[0]}/")])
     run(sys.executable, "-m", "twine", "check", "--strict", ours, ours_wheel, suite, suite_wheel, cwd=place)
@@ -274,18 +272,16 @@ def package(place: Path) -> None:
     use_pcalm(with_pcalm, folder("empty-1"))
     print("pcalm: installed, and every command used from an empty directory", flush=True)
     runner = folder("runner")
-    use_suite(Environment(runner / "pcalm-conformance", {suite_wheel: ""}), folder("empty-2"))
+    with_suite = Environment(runner / "pcalm-conformance", {suite_wheel: ""})
+    use_suite(with_suite, folder("empty-2"))
     print("pcalm-conformance: installed without torch and pcalm, and used on an adapter", flush=True)
     use_action(with_pcalm, runner, folder("empty-3"))
     print("action.yml: ran on an adapter whose package is called pcalm, with our pcalm installed", flush=True)
 
-    both = Environment(folder("with-both"), {ours_wheel: "[test]", suite_wheel: ""})
-    closing = test_sources(
-        both, unpack(suite, folder("unpacked-suite")), "tests/test_catalogue.py", "tests/test_oracle.py"
-    )
-    print(f"{suite.name}, unpacked: {closing}", flush=True)
-    tests = ("tests/test_dynamics.py", "tests/test_network.py", "tests/test_repository.py", "tests/reports")
-    print(f"{ours.name}, unpacked: {test_sources(both, unpack(ours, folder('unpacked')), *tests)}", flush=True)
+    with_all = Environment(folder("with-all"), {ours_wheel: "[test]", suite_wheel: ""})
+    for sdist, environment, tests in ((suite, with_suite, SUITE_TESTS), (ours, with_all, OUR_TESTS)):
+        closing = test_sources(environment, unpack(sdist, folder(f"sdist-{sdist.name}")), *tests)
+        print(f"{sdist.name}, unpacked: {closing}", flush=True)
 
     finished = ROOT / "dist"
     shutil.rmtree(finished, ignore_errors=True)
