@@ -146,11 +146,13 @@ def test_a_table_of_any_names_is_a_table() -> None:
     assert "<!--" not in text.replace("`<!--`", "")
 
 
-def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The console script's own lines in a folder."""
+def run(
+    folder: Path, *arguments: str, form: tuple[str, ...] = ("pcalm_conformance",), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """The suite in a folder, as the console script or in another form of `python -m`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
-        [sys.executable, "-m", "pcalm_conformance", "-q", *arguments],
+        [sys.executable, "-m", *form, "-q", *arguments],
         cwd=folder,
         env=environment | {"COLUMNS": "200"} | variables,
         capture_output=True,
@@ -169,6 +171,25 @@ def test_somebodys_settings_of_pytest_change_nothing(tmp_path: Path) -> None:
     shutil.copy(numpy_loop.__file__, tmp_path / "adapter.py")
     arguments = ["--implementation", "adapter:impl", "--quick", "--requirement", "MOD-1", "-p", "no:cacheprovider"]
     done = run(tmp_path, *arguments, PYTHONPATH=str(place), PYTHONSAFEPATH="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+@pytest.mark.parametrize("form", [("pcalm_conformance",), ("pytest", str(PACKAGE.parent))], ids=["console", "pytest"])
+def test_an_adapter_in_a_package_that_is_called_as_ours(form: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "pcalm").mkdir()
+    (tmp_path / "pcalm" / "__init__.py").touch()
+    shutil.copy(numpy_loop.__file__, tmp_path / "pcalm" / "adapter.py")
+    arguments = [
+        "--implementation",
+        "pcalm.adapter:impl",
+        "--quick",
+        "--requirement",
+        "MOD-1",
+        "-p",
+        "no:cacheprovider",
+    ]
+    done = run(tmp_path, *arguments, form=form)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
 
