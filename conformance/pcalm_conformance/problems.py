@@ -265,6 +265,43 @@ def cases(recipes: Sequence[Recipe], quick: int = 12) -> Callable[[str], list[Re
     return at
 
 
+Whole = Callable[[int, int], int]
+Choice = Callable[[Sequence[Any]], Any]
+
+
+def any_shape(whole: Whole, choice: Choice) -> Recipe:
+    """Shape, activation, method and start of any problem; `whole(low, high)` draws a number, both ends included, and
+    `choice` one of several."""
+    recipe = Recipe(
+        depth=whole(3, 12),
+        width=whole(1, 20),
+        input_dim=whole(1, 20),
+        output_dim=whole(1, 11),
+        batch=whole(1, 20),
+        activation=choice(ACTIVATIONS),
+        method=choice(["bp", "pc", "pcalm"]),
+    )
+    return recipe if recipe.method == "bp" else recipe.but(start=choice(["feedforward", "random"]))
+
+
+def any_settings(recipe: Recipe, whole: Whole, choice: Choice) -> Recipe:
+    """The recipe with any settings inside the stable region, and any seed."""
+    recipe = recipe.but(seed=whole(0, 99))
+    if recipe.method == "bp":
+        return recipe
+    recipe = recipe.but(steps=whole(1, 12), penalty=choice([0.1, 0.5, 1.0, 2.0]))
+    if recipe.method == "pcalm":
+        recipe = recipe.but(
+            dual_step=choice([0.0, 0.3, 1.0, 3.0]),
+            inner_steps=whole(1, 3),
+            credit=choice(["before", "after"]),
+            anchor=choice([0.0, 0.2, 1.0]),
+        )
+    # λ_max ≤ 7 for these networks, so this is inside 4 − ησ²(2ρ + α) − 2ηκ > 0.
+    stable = 3.8 / (7 * (2 * recipe.penalty + recipe.dual_step) + 2 * recipe.anchor)
+    return recipe.but(step_size=round(stable * choice([0.1, 0.5, 1.0]), 4))
+
+
 def levels(quick: Sequence[Recipe], default: Sequence[Recipe], full: Sequence[Recipe]) -> Callable[[str], list[Recipe]]:
     """Cases that grow with the level; what stands in two of the lists is there once."""
     extra = {"quick": [], "default": [*default], "full": [*default, *full]}

@@ -16,13 +16,14 @@ libraries promise.
 **How errors travel.** Taken in absolute values, I − ηH and the network's Jacobians grow as a power of the iterations
 and layers, although the maps themselves do not: the spectral radius is below 1. So the true derivative carries the
 errors, for m samples of them: in each, every operation's error is its greatest possible size times random signs (Monte
-Carlo arithmetic, Parker 1997, to first order). Two signs are added: one drawn anew for every step and sample, and one
-that a unit keeps through all steps and samples, since an iteration at rest, or outside the light cone, commits the
+Carlo arithmetic, Parker 1997, to first order). A sign has two halves: one drawn anew for every step and sample, and
+one that a unit keeps through all steps and samples, since an iteration at rest, or outside the light cone, commits the
 same error again and again.
 
-**The bound.** A sum of independent errors, each at most d_i, exceeds Λ·√(Σ d_i²) with probability 2·exp(−Λ²/2) at most
-(Hoeffding; for rounding errors: Higham and Mary 2019), and never where there are fewer than Λ² of them. The bound is Λ
-times the root mean square over the m samples, the greatest over the units of a layer (over the entries of a gradient).
+**The bound.** A sum of independent errors, each uniform within ±d_i as roundings are, exceeds Λ·√(Σ d_i²) with
+probability 2·exp(−3Λ²/2) at most (Hoeffding's argument; Higham and Mary 2019 use it for rounding errors), and whatever
+their distribution never where there are Λ² of them or fewer. The bound is Λ times the root mean square over the m
+samples, the greatest over the units of a layer (over the entries of a gradient).
 
 **relu's kink.** A unit whose |z| is within its bound may have either slope. Then the whole term that the slope
 multiplies counts as an error of that unit, and of no other.
@@ -30,15 +31,16 @@ multiplies counts as an error of that unit, and of no other.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pcalm_conformance import oracle
 from pcalm_conformance.protocol import Problem
 
-SAFETY = 6.0  # Λ: 2·exp(−Λ²/2) = 3e-8
+SAFETY = 4.0  # Λ: 2·exp(−3Λ²/2) = 8e-11
 TANH = 8  # 4 units in the last place, in u
 SAMPLES = 64  # numbers that a root mean square is taken over: samples of the error times units of a layer
 
@@ -90,12 +92,18 @@ class _Analysis:
 
     def __init__(self, problem: Problem) -> None:
         self.problem, self.net = problem, oracle.Network(problem)
-        # The oracle rounds as well, in float64.
-        self.u = unit_roundoff(problem.dtype) + unit_roundoff("float64") * (problem.dtype != "float64")
+        self.u = unit_roundoff(problem.dtype) + unit_roundoff("float64")  # the oracle rounds as well
         self.samples = max(8, SAMPLES // self.net.N)
         self.rng = np.random.default_rng(0)
         self.kept: dict[tuple[str, int], np.ndarray] = {}
         self.absolute = [np.abs(weight) for weight in self.net.W]
+        is_pc = problem.method == "pc"
+        self.eta, self.rho, self.alpha = map(self.each, (problem.step_size, problem.penalty, problem.dual_step))
+        self.kappa, self.inner_steps = self.each(0.0 if is_pc else problem.anchor), 1 if is_pc else problem.inner_steps
+
+    def each(self, setting: Any) -> np.ndarray:
+        """A setting, or one for each hidden layer, by layer [L]; the first entry is not used."""
+        return np.array([0.0, *np.broadcast_to(np.asarray(setting, np.float64), self.net.L - 1)])
 
     def signs(self, *shape: int) -> np.ndarray:
         return 2 * self.rng.integers(0, 2, (self.samples, *shape), dtype=np.int8) - 1
@@ -105,7 +113,7 @@ class _Analysis:
         batch, units = size.shape
         if (operation, layer) not in self.kept:
             self.kept[operation, layer] = self.signs(1, units)
-        return size * (self.kept[operation, layer] + self.signs(batch, units))
+        return size * (self.kept[operation, layer] + self.signs(batch, units)) / math.sqrt(2)
 
     def bound(self, error: np.ndarray) -> np.ndarray:
         """Λ times the root mean square over the samples."""
@@ -162,11 +170,13 @@ class _Analysis:
         own = (self.length(index) + 2) * self.u * (here.size + below.size)
         return Rounded(value, np.abs(value), here.error - below.error), own
 
-    def plus_residual(self, operation: str, factor: float, state: list[Layer], lam: list[Rounded]) -> list[Rounded]:
+    def plus_residual(
+        self, operation: str, factors: np.ndarray, state: list[Layer], lam: list[Rounded]
+    ) -> list[Rounded]:
         """factor·c_l + λ_l; four roundings, as in factor·(c_l + λ_l/factor)."""
         found = [lam[0]]
         for index in range(1, self.net.L):
-            c, own = self.residual(index, state)
+            (c, own), factor = self.residual(index, state), factors[index]
             size = factor * c.size + lam[index].size
             error = factor * c.error + lam[index].error
             error = error + self.errors(operation, index, factor * own + 4 * self.u * size)
@@ -175,9 +185,9 @@ class _Analysis:
 
     def returned(self, state: list[Layer], lam: list[Rounded]) -> list[Rounded]:
         """λ_l as (ρ c_l + λ_l) − ρ c_l: two residuals and four roundings."""
-        found, rho = [lam[0]], self.problem.penalty
+        found = [lam[0]]
         for index in range(1, self.net.L):
-            c, own = self.residual(index, state)
+            (c, own), rho = self.residual(index, state), self.rho[index]
             size = 2 * rho * own + 4 * self.u * (rho * c.size + lam[index].size)
             found.append(lam[index]._replace(error=lam[index].error + self.errors("returned", index, size)))
         return found
@@ -198,13 +208,13 @@ class _Analysis:
         size = size * np.maximum(layer.slope.size, layer.undecided)
         return Rounded(arrived * layer.slope.value, size, error + self.errors("sent", index, own))
 
-    def primal(self, state: list[Layer], lam: list[Rounded], anchor: list[Layer], kappa: float) -> list[Layer]:
+    def primal(self, state: list[Layer], lam: list[Rounded], anchor: list[Layer]) -> list[Layer]:
         """z − η (q_l − q_{l+1} − s_{l+1} (q_{l+1} W_{l+1}) ⊙ φ' + κ (z − z^ff)): the four terms may be subtracted one
         by one, and η and κ round."""
-        top, eta, after = self.net.L - 1, self.problem.step_size, [state[0]]
-        q = self.plus_residual("credit", self.problem.penalty, state, lam)
+        top, after = self.net.L - 1, [state[0]]
+        q = self.plus_residual("credit", self.rho, state, lam)
         for index in range(1, self.net.L):
-            here, start = state[index].z, anchor[index].z
+            here, start, eta, kappa = state[index].z, anchor[index].z, self.eta[index], self.kappa[index]
             terms = [(1.0, q[index])]
             if index < top:
                 terms += [(-1.0, q[index + 1]), (-1.0, self.backward(index + 1, q[index + 1], state[index]))]
@@ -250,14 +260,13 @@ class _Analysis:
         if problem.initial is not None:
             (_, *z), lam = ([*map(self.exact, oracle.unstack(part))] for part in problem.initial)
             state = [start[0], *(self.layer(index, one.value, one.error) for index, one in enumerate(z, 1))]
-        is_pc = problem.method == "pc"
         for t in range(1, problem.steps + 1):
-            for _ in range(1 if is_pc else problem.inner_steps):
-                state = self.primal(state, lam, start, 0.0 if is_pc else problem.anchor)
-            if not is_pc and (t < problem.steps or problem.credit == "after"):
-                lam = self.plus_residual("dual", problem.dual_step, state, lam)
+            for _ in range(self.inner_steps):
+                state = self.primal(state, lam, start)
+            if problem.method == "pcalm" and (t < problem.steps or problem.credit == "after"):
+                lam = self.plus_residual("dual", self.alpha, state, lam)
         lam = self.returned(state, lam)
-        q = self.plus_residual("credit", problem.penalty, state, lam)
+        q = self.plus_residual("credit", self.rho, state, lam)
         gradients = self.weight_gradients(q, state)
         return self.result(state, lam, gradients)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from pcalm_conformance.problems import (
     SHAPES,
     SMALLEST_QUICK,
     Recipe,
+    any_settings,
+    any_shape,
     cases,
     product,
 )
@@ -172,45 +174,22 @@ COMPILED = [
 SHAPE = ("depth", "width", "input_dim", "output_dim", "batch", "activation", "method", "start", "dtype")
 
 
-def shape_of_any(draw: Callable[[Any], Any], level: str) -> Recipe:
-    """Shape, activation, method and start of any problem."""
-    from hypothesis import strategies as st
-
-    if level == "quick":
-        given = draw(st.sampled_from(COMPILED)).given()
-        return Recipe(**{name: value for name, value in given.items() if name in SHAPE})
-    method = draw(st.sampled_from(["bp", "pc", "pcalm"]))
-    return Recipe(
-        depth=draw(st.integers(3, 12)),
-        width=draw(st.integers(1, 20)),
-        input_dim=draw(st.integers(1, 20)),
-        output_dim=draw(st.integers(1, 11)),
-        batch=draw(st.integers(1, 20)),
-        activation=draw(st.sampled_from(ACTIVATIONS)),
-        method=method,
-        start="feedforward" if method == "bp" else draw(st.sampled_from(["feedforward", "random"])),
-    )
-
-
 def recipes(draw: Callable[[Any], Any], level: str, dtype: str) -> Recipe:
     """Any problem inside the stable region; `draw` is Hypothesis'."""
     from hypothesis import strategies as st
 
-    recipe = shape_of_any(draw, level)
-    recipe = recipe.but(seed=draw(st.integers(0, 99)), dtype=recipe.dtype or dtype)
-    if recipe.method == "bp":
-        return recipe
-    recipe = recipe.but(steps=draw(st.integers(1, 12)), penalty=draw(st.sampled_from([0.1, 0.5, 1.0, 2.0])))
-    if recipe.method == "pcalm":
-        recipe = recipe.but(
-            dual_step=draw(st.sampled_from([0.0, 0.3, 1.0, 3.0])),
-            inner_steps=draw(st.integers(1, 3)),
-            credit=draw(st.sampled_from(["before", "after"])),
-            anchor=draw(st.sampled_from([0.0, 0.2, 1.0])),
-        )
-    # λ_max ≤ 7 for these networks, so this is inside 4 − ησ²(2ρ + α) − 2ηκ > 0.
-    stable = 3.8 / (7 * (2 * recipe.penalty + recipe.dual_step) + 2 * recipe.anchor)
-    return recipe.but(step_size=round(stable * draw(st.sampled_from([0.1, 0.5, 1.0])), 4))
+    def whole(low: int, high: int) -> int:
+        return int(draw(st.integers(low, high)))
+
+    def choice(options: Sequence[Any]) -> Any:
+        return draw(st.sampled_from(options))
+
+    if level == "quick":
+        given = choice(COMPILED).given()
+        shape = Recipe(**{name: value for name, value in given.items() if name in SHAPE})
+    else:
+        shape = any_shape(whole, choice)
+    return any_settings(shape.but(dtype=shape.dtype or dtype), whole, choice)
 
 
 EXAMPLES = {"quick": 60, "default": 300, "full": 2000}
