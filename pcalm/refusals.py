@@ -87,36 +87,50 @@ def check_modules(net: Blocks) -> None:
 def feedforward(net: Blocks, x: Tensor) -> list[Tensor]:
     """z_1..z_{L-1} and out, every block watched while it computes its own."""
     states: list[Tensor] = []
+    held, chance = _held(net), _random_state(net.device)
+    before = {name: (part, part._version) for name, part in held.items()}
     for index, block in enumerate(net.blocks):
         what, below = f"blocks.{index} ({type(block).__name__})", states[-1] if states else x
-        before = {key: (part, part._version) for key, part in _held(block).items()}
-        version, chance = below._version, _random_state(net.device)
+        version = below._version
         out = _call(what, block, below)
         require(
             below._version == version,
             f"{what} changes its input in place, which is a state of the network: use an operation that returns a new "
             "tensor, such as inplace=False",
         )
-        after = _held(block)
-        for (kind, name), (part, number) in before.items():
-            require(
-                after.get((kind, name)) is part and part._version == number,
-                f"{what} changes its {kind} {name} when it is evaluated, so that the energy does: call .eval() on it, "
-                f"or keep the {kind} fixed during inference",
-            )
-        require(
-            all(map(torch.equal, chance, _random_state(net.device))),
-            f"{what} draws random numbers, so that the energy changes at every evaluation: call .eval() on it",
-        )
         _check_output(net, what, out, len(x))
-        _check_alone(what, block, below, out)
         states.append(out)
+    after = _held(net)
+    for name, (part, version) in before.items():
+        require(
+            after.get(name) is part and part._version == version,
+            f"{name} changes when its block is evaluated, so that the energy does: call .eval() on the block, or keep "
+            "what it holds fixed during inference",
+        )
+    if not all(map(torch.equal, chance, _random_state(net.device))):
+        raise ValueError(
+            f"{_drawing(net, x, states)} draws random numbers, so that the energy changes at every evaluation: call "
+            ".eval() on it"
+        )
+    for index, block in enumerate(net.blocks):
+        _check_alone(
+            f"blocks.{index} ({type(block).__name__})", block, states[index - 1] if index else x, states[index]
+        )
     return states
 
 
-def _held(block: nn.Module) -> dict[tuple[str, str], Tensor]:
-    buffers = {("buffer", name): part for name, part in block.named_buffers()}
-    return {**buffers, **{("parameter", name): part for name, part in block.named_parameters()}}
+def _held(net: Blocks) -> dict[str, Tensor]:
+    return {**dict(net.named_parameters()), **dict(net.named_buffers())}
+
+
+def _drawing(net: Blocks, x: Tensor, states: list[Tensor]) -> str:
+    """The first block that draws random numbers from torch's generators, given that one does."""
+    for index, (block, below) in enumerate(zip(net.blocks, [x, *states], strict=False)):
+        chance = _random_state(net.device)
+        block(below)
+        if not all(map(torch.equal, chance, _random_state(net.device))):
+            return f"blocks.{index} ({type(block).__name__})"
+    return "a block"
 
 
 def _call(what: str, block: nn.Module, below: Tensor) -> Any:

@@ -12,7 +12,8 @@ A block of which there is one only, or which `vmap` cannot run, is called as it 
 from __future__ import annotations
 
 import functools
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,18 +48,20 @@ def solve(net: Blocks, method: Method, x: Tensor, y: Any, initial: State | None)
 PLAIN = (bool, int, float, complex, str, bytes, set, frozenset, torch.dtype, torch.device)
 
 
-class _Rows:
-    """Hidden layers of one shape, from the inputs up, as rows of that shape's stack."""
+class _Rows(NamedTuple):
+    """Hidden layers of one shape, from the inputs up, as evenly spaced rows of that shape's stacks."""
 
-    def __init__(self, shape: int, rows: list[int]) -> None:
-        self.shape, self.rows = shape, rows
+    shape: int
+    start: int
+    step: int
+    number: int
 
-    def above(self, first: int) -> slice | list[int]:
-        """The rows but the lowest `first`; as a slice, which takes a view, where they are evenly spaced."""
-        rows = self.rows[first:]
-        step = rows[1] - rows[0] if len(rows) > 1 else 1
-        even = rows == list(range(rows[0], rows[-1] + 1, step))
-        return slice(rows[0], rows[-1] + 1, step) if even else rows
+    def of(self, stacks: Sequence[Any], first: int = 0) -> Any:
+        """The rows but the lowest `first`: a view of their stack [K, B, …], or of a setting [K, 1, …]; or a number."""
+        stack = stacks[self.shape]
+        if not isinstance(stack, Tensor):
+            return stack
+        return stack[self.start + first * self.step : self.start + (self.number - 1) * self.step + 1 : self.step]
 
 
 class _Group:
@@ -138,36 +141,45 @@ class _Sweep:
         self.z_ff = stacks(z_ff)
         self.z = [each.clone() for each in self.z_ff] if initial is None else stacks(initial.activities)
         self.lam = [torch.zeros_like(each) for each in self.z] if initial is None else stacks(initial.multipliers)
-        self.c, self.q, self.g = ([torch.zeros_like(each) for each in self.z] for _ in range(3))
+        self.c, self.q = ([torch.zeros_like(each) for each in self.z] for _ in range(2))
         self.groups = self._grouped()
         self.low = self.top if initial is None else 0  # the lowest hidden layer that the next step moves
         self._linearise()
 
     def _grouped(self) -> list[_Group]:
-        """The blocks between hidden layers, those of one kind together."""
+        """The blocks between hidden layers, those of one kind and with evenly spaced rows together."""
         kinds: list[list[int]] = []
         for h in range(self.top):
-            for kind in kinds:
-                first = kind[0]
-                shapes = [[self.place[each][0], self.place[each + 1][0]] for each in (first, h)]
-                if shapes[0] == shapes[1] and alike(self.net.blocks[first + 1], self.net.blocks[h + 1]):
-                    kind.append(h)
-                    break
-            else:
+            fitting = (kind for kind in kinds if self._fits(kind, h))
+            if (kind := next(fitting, None)) is None:
                 kinds.append([h])
+            else:
+                kind.append(h)
         return [group for kind in kinds for group in self._groups(kind)]
+
+    def _fits(self, kind: list[int], h: int) -> bool:
+        """Whether the block above hidden layer h can be called together with those above the layers `kind`."""
+        last = kind[-1]
+        for up in (0, 1):
+            shape, row = self.place[h + up]
+            before, below = self.place[last + up], self.place[kind[-2] + up] if len(kind) > 1 else None
+            if before[0] != shape or (below is not None and row - before[1] != before[1] - below[1]):
+                return False
+        return alike(self.net.blocks[kind[0] + 1], self.net.blocks[h + 1])
 
     def _groups(self, inputs: list[int]) -> list[_Group]:
         """One group, or one for each block where `vmap` does not run them."""
 
+        def rows(layers: list[int]) -> _Rows:
+            shape, start = self.place[layers[0]]
+            return _Rows(shape, start, self.place[layers[1]][1] - start if len(layers) > 1 else 1, len(layers))
+
         def group(inputs: list[int]) -> _Group:
-            sides = [[self.place[h + up] for h in inputs] for up in (0, 1)]
-            below, above = (_Rows(side[0][0], [row for _, row in side]) for side in sides)
-            return _Group([self.net.blocks[h + 1] for h in inputs], inputs, below, above)
+            return _Group([self.net.blocks[h + 1] for h in inputs], inputs, rows(inputs), rows([h + 1 for h in inputs]))
 
         whole = group(inputs)
         if len(inputs) > 1:
-            z = self.z_ff[whole.below.shape][whole.below.above(0)].detach().requires_grad_()
+            z = whole.below.of(self.z_ff).detach().requires_grad_()
             try:
                 with torch.enable_grad():
                     out = whole(z)
@@ -190,11 +202,10 @@ class _Sweep:
         for group in self.groups:
             first = sum(h < self.low for h in group.inputs)
             if first < len(group.inputs):
-                z = self.z[group.below.shape][group.below.above(first)].detach().requires_grad_()
+                z = group.below.of(self.z, first).detach().requires_grad_()
                 with torch.enable_grad():
                     f = group(z, first)
-                rows = group.above.above(first)
-                self.c[group.above.shape][rows] = self.z[group.above.shape][rows] - f
+                torch.sub(group.above.of(self.z, first), f.detach(), out=group.above.of(self.c, first))
                 self.graphs.append((group, first, z, f))
 
     def primal_step(self) -> None:
@@ -202,17 +213,21 @@ class _Sweep:
         starts = [sum(h < self.low for h in each) for each in self.members]
         for rho, lam, c, q, at in zip(self.rho, self.lam, self.c, self.q, starts, strict=True):
             plus(lam[at:], c[at:], rho, out=q[at:])
-        for group, first, z, f in self.graphs:
-            q = self.q[group.above.shape][group.above.above(first)]
-            pulled = torch.autograd.grad(f, z, q, materialize_grads=True)[0] if f.requires_grad else torch.zeros_like(z)
-            rows = group.below.above(first)
-            self.g[group.below.shape][rows] = self.q[group.below.shape][rows] - pulled
+        pulled = [
+            torch.autograd.grad(f, z, group.above.of(self.q, first), materialize_grads=True)[0]
+            if f.requires_grad  # else f does not depend on z
+            else torch.zeros_like(z)
+            for group, first, z, f in self.graphs
+        ]
         shape, row = self.place[self.top]
-        torch.add(self.q[shape][row], self._loss_slope(self.z[shape][row]), out=self.g[shape][row])
-        for eta, kappa, z, z_ff, g, at in zip(self.eta, self.kappa, self.z, self.z_ff, self.g, starts, strict=True):
+        self.q[shape][row] += self._loss_slope(self.z[shape][row])
+        for eta, kappa, z, z_ff, q, at in zip(self.eta, self.kappa, self.z, self.z_ff, self.q, starts, strict=True):
             if self.anchored:
-                plus(g[at:], z[at:] - z_ff[at:], kappa, out=g[at:])
-            plus(z[at:], g[at:], -eta, out=z[at:])
+                plus(q[at:], z[at:] - z_ff[at:], kappa, out=q[at:])
+            plus(z[at:], q[at:], -eta, out=z[at:])
+        for (group, first, _, _), value in zip(self.graphs, pulled, strict=True):
+            z = group.below.of(self.z, first)
+            plus(z, value, group.below.of(self.eta, first), out=z)
         self.low = max(0, self.low - 1)
         self._linearise()
 
@@ -235,8 +250,7 @@ class _Sweep:
         q, z_top = self.layers(credit), self.layers(self.z)[-1]
         found = block_gradients(self.net.blocks[0], self.x, q[0])
         for group in self.groups:
-            z = self.z[group.below.shape][group.below.above(0)]
-            found += group.parameter_gradients(z, credit[group.above.shape][group.above.above(0)])
+            found += group.parameter_gradients(group.below.of(self.z), group.above.of(credit))
         out = self.net.blocks[-1](z_top)
         found += block_gradients(self.net.blocks[-1], z_top, -loss_gradient(self.net, out, self.y))
         return summed(self.net, found)
