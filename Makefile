@@ -59,10 +59,11 @@ bench-quick: $(INSTALLED) ## all asv benchmarks at one shape (under a minute), a
 bench-site: $(INSTALLED) ## pages of the last 10 commits to pcalm/, in .asv/html (under 30 minutes)
 	$(BIN)/python -m benchmarks.site
 
+export BASE HEAD SUMMARY  # as they are, whatever they hold
 # The verdict is the status of the command, which make shows as "Error N" and turns into its own 2.
 bench-compare: $(INSTALLED) ## what did the last commits make slower or less accurate: make bench-compare BASE=main~1
-	$(BIN)/python -m benchmarks.compare $(or $(BASE),$(error name a commit: make bench-compare BASE=main~1)) $(HEAD) \
-	  $(if $(SUMMARY),--summary '$(SUMMARY)')
+	$(if $(BASE),,$(error name a commit: make bench-compare BASE=main~1))
+	$(BIN)/python -m benchmarks.compare $(if $(SUMMARY),--summary "$$SUMMARY") -- "$$BASE" $(if $(HEAD),"$$HEAD")
 
 gate-selftest: $(INSTALLED) ## plant regressions and failures, and check that bench-compare says so (under 20 minutes)
 	$(BIN)/python -m benchmarks.selftest

@@ -1,6 +1,6 @@
 """The gate for pull requests: measures two commits in turns, judges, and says what changed.
 
-    python -m benchmarks.compare BASE [HEAD]             measure both on this machine (HEAD: what is checked out)
+    python -m benchmarks.compare BASE [HEAD]             measure both on this machine (HEAD: the working tree as it is)
     python -m benchmarks.compare --stored BASE HEAD      judge two result files that were measured before
 
 One measuring rod for both: the benchmarks and the environment are head's, the code is that of either commit. Every
@@ -9,29 +9,29 @@ so that a machine that becomes busy is busy for both. What looks slower or faste
 server of its own, and only those samples count.
 
 The exit status is the verdict's (`benchmarks.verdict.Outcome`): 0 no regression, 3 regression, 4 a benchmark failed or
-disappeared, 5 nothing was measured. The samples are kept in asv's format, by machine and commit.
+disappeared, 5 nothing was measured. The samples are kept in asv's format, by machine and commit; those of a working
+tree that differs from its commit are not.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import itertools
 import json
 import math
 import os
 import re
-import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.verdict import RULES, Measured, Verdict, judge
+from benchmarks.repository import SHOWN, GitError, changes, export, export_working_tree, git, resolve
+from benchmarks.verdict import RULES, Measured, Outcome, Verdict, judge
+from benchmarks.workplace import workplace
 
 # asv is imported where it is used: it imports this module itself, when it looks for benchmarks, in environments that
 # hold only its runner.
@@ -50,6 +50,10 @@ class UnmeasurableError(Exception):
     """Nothing can be measured; the message says why."""
 
 
+class BrokenHeadError(Exception):
+    """Nothing of head runs; the message says why."""
+
+
 @dataclass
 class Samples:
     """What one side measured: by benchmark, by the number of its combination of parameters."""
@@ -62,22 +66,34 @@ class Samples:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     os.environ.setdefault("PCALM_BENCH_GRID", "quick")
+    note = ""
     try:
-        verdict = stored(*options.stored) if options.stored else measured(options)
-    except UnmeasurableError as error:
+        if options.stored:
+            verdict = stored(*options.stored)
+        else:
+            head = Head.of(options.repository, options.head)
+            note = head.note
+            verdict = measured(options, head)
+    except (UnmeasurableError, GitError) as error:
         verdict = judge({}, {}, reason=str(error))
-    summary = verdict.markdown()
+    except BrokenHeadError as error:
+        verdict = Verdict(Outcome.FAILED, str(error), ())
+    summary = verdict.markdown() + (f"\n{note}\n" if note else "")
     print(summary)
     if options.summary:
-        with options.summary.open("a") as file:
-            file.write(summary)
+        try:
+            with options.summary.open("a") as file:
+                file.write(summary)
+        except OSError as error:
+            print(f"the summary is not in {str(options.summary)!r}: {error.strerror}", file=sys.stderr)
+            return verdict.outcome.value or Outcome.NOTHING.value
     return verdict.outcome.value
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("base", nargs="?", help="commit to compare with")
-    parser.add_argument("head", nargs="?", default="HEAD", help="commit to judge (default: HEAD)")
+    parser.add_argument("head", nargs="?", help="commit to judge (default: the working tree as it is)")
     parser.add_argument("--stored", nargs=2, type=Path, metavar=("BASE", "HEAD"), help="judge two result files")
     parser.add_argument("--bench", default="", metavar="REGEX", help="only benchmarks whose name it is found in")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"samples of each time at first (default: {ROUNDS})")
@@ -90,23 +106,63 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give a base commit, or --stored with two result files")
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
+    try:
+        re.compile(options.bench)
+    except re.error as error:
+        parser.error(f"--bench must be a regular expression, got {options.bench!r}: {error}")
+    if not options.repository.is_dir():
+        parser.error(f"--repository must be an existing directory, got {str(options.repository)!r}")
+    if options.results.exists() and not options.results.is_dir():
+        parser.error(f"--results must be a directory, got the file {str(options.results)!r}")
+    if options.summary and (options.summary.is_dir() or not options.summary.resolve().parent.is_dir()):
+        parser.error(f"--summary must be a file in an existing directory, got {str(options.summary)!r}")
     return options
 
 
-def measured(options: argparse.Namespace) -> Verdict:
-    """Both commits measured here and now."""
-    commits = [resolve(options.repository, name) for name in (options.base, options.head)]
-    with tempfile.TemporaryDirectory(prefix="pcalm-compare-") as place:
-        trees = [Path(place) / side for side in ("base", "head")]
-        for commit, tree in zip(commits, trees, strict=True):
-            export(options.repository, commit, tree)
+@dataclass(frozen=True)
+class Head:
+    """What is judged: a commit, or the working tree where it differs from the commit that is checked out.
+
+    Attributes:
+        commit: that one.
+        changed: the files in which the working tree differs; none if a commit is judged.
+    """
+
+    commit: str
+    changed: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, repository: Path, name: str | None) -> Head:
+        commit = resolve(repository, name or "HEAD")
+        return cls(commit, () if name else tuple(changes(repository)))
+
+    @property
+    def note(self) -> str:
+        if not self.changed:
+            return ""
+        more = f" and {len(self.changed) - SHOWN} more" if len(self.changed) > SHOWN else ""
+        names = ", ".join(f"`{name}`" for name in self.changed[:SHOWN])
+        return f"Head is the working tree: {self.commit[:10]} with changes in {names}{more}."
+
+
+def measured(options: argparse.Namespace, head: Head) -> Verdict:
+    """Both sides measured here and now."""
+    commits = [resolve(options.repository, options.base), head.commit]
+    with workplace() as place:
+        trees = [place / side for side in ("base", "head")]
+        export(options.repository, commits[0], trees[0])
+        if head.changed:
+            export_working_tree(options.repository, trees[1])
+        else:
+            export(options.repository, commits[1], trees[1])
         conf, env = environment(trees[1], options.environment)
         session = Session(conf, env, trees, options.bench)
         try:
             session.run(options.rounds, session.combinations())
             suspects = {it.name for it in session.verdict().of_kind("worse", "better")}
             session.confirm([key for key in session.combinations() if session.label(*key) in suspects])
-            for commit, samples in zip(commits, session.samples, strict=True):
+            kept = zip(commits, session.samples, strict=True)
+            for commit, samples in itertools.islice(kept, 1 if head.changed else 2):
                 session.save(options.results, options.repository, commit, samples)
             return session.verdict()
         finally:
@@ -139,8 +195,11 @@ class Session:
 
         self.close()
         for tree in self.trees:
-            with code_of(tree):
-                self.servers.append(ForkServer(self.env, str(self.trees[1] / "benchmarks")))
+            try:
+                with code_of(tree):
+                    self.servers.append(ForkServer(self.env, str(self.trees[1] / "benchmarks")))
+            except (RuntimeError, OSError) as error:
+                raise UnmeasurableError(f"the process that runs the benchmarks does not start: {error}") from error
             self.servers[-1].preimport()
 
     def close(self) -> None:
@@ -325,7 +384,7 @@ def environment(tree: Path, spec: str | None) -> tuple[Any, Any]:
     """
     from asv import util
     from asv.config import Config
-    from asv.environment import ExistingEnvironment, get_environments
+    from asv.environment import EnvironmentUnavailable, ExistingEnvironment, get_environments
 
     try:
         conf = Config.load(str(tree / "asv.conf.json"))
@@ -337,20 +396,24 @@ def environment(tree: Path, spec: str | None) -> tuple[Any, Any]:
         env.create()
         if not isinstance(env, ExistingEnvironment):
             env = ExistingEnvironment(conf, env.find_executable("python"), {}, {})
-    except (util.UserError, util.ProcessError, OSError) as error:
+    except (util.UserError, util.ProcessError, OSError, RuntimeError, EnvironmentUnavailable) as error:
         raise UnmeasurableError(f"the environment cannot be built: {error}") from error
     return conf, env
 
 
 def discover(conf: Any, env: Any, tree: Path) -> list[Benchmark]:
-    """The benchmarks of the tree; none where its suite cannot be imported with its own code.
+    """The benchmarks of the tree, imported with its own code; none where there is no suite yet.
 
     Raises:
-        UnmeasurableError: somebody ended the process that lists them.
+        UnmeasurableError: those of base cannot be imported, so that nothing of head could be compared, or somebody
+            ended the process that lists them.
+        BrokenHeadError: those of head cannot be imported.
     """
     from asv import util
     from asv.runner import BENCHMARK_RUN_SCRIPT
 
+    if not (tree / "benchmarks").is_dir():
+        return []
     with code_of(tree), tempfile.TemporaryDirectory() as place:
         found = Path(place) / "found.json"
         runner = [BENCHMARK_RUN_SCRIPT, "discover", str(tree / "benchmarks"), str(found)]
@@ -359,8 +422,10 @@ def discover(conf: Any, env: Any, tree: Path) -> list[Benchmark]:
         except util.ProcessError as error:
             if error.retcode < 0:
                 raise UnmeasurableError(f"the process that lists the benchmarks is gone: {error}") from error
-            print(f"the benchmarks of {tree.name} cannot be listed:\n{error.stderr}", file=sys.stderr)
-            return []
+            print(f"the benchmarks of {tree.name} cannot be imported:\n{error.stderr}", file=sys.stderr)
+            last = next((line for line in reversed(error.stderr.splitlines()) if line.strip()), "no reason was given")
+            broken = BrokenHeadError if tree.name == "head" else UnmeasurableError
+            raise broken(f"the benchmarks of {tree.name} cannot be imported: {last.strip()}") from error
         return [{"timeout": conf.default_benchmark_timeout, **it} for it in json.loads(found.read_text())]
 
 
@@ -374,27 +439,6 @@ def code_of(tree: Path) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def resolve(repository: Path, name: str) -> str:
-    try:
-        return git(repository, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")
-    except subprocess.CalledProcessError as error:
-        raise UnmeasurableError(f"{name!r} is no commit of {repository}; git fetch it, or name another") from error
-
-
-def export(repository: Path, commit: str, tree: Path) -> None:
-    """The files of a commit in a new folder; the repository itself is left alone."""
-    packed = subprocess.run(
-        ["git", "archive", "--format=zip", commit], cwd=repository, check=True, capture_output=True
-    ).stdout
-    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        archive.extractall(tree)
-
-
-def git(repository: Path, *arguments: str) -> str:
-    run = subprocess.run(["git", *arguments], cwd=repository, check=True, capture_output=True, text=True)
-    return run.stdout.strip()
 
 
 if __name__ == "__main__":

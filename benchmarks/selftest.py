@@ -12,7 +12,6 @@ import argparse
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.compare import ROOT, git
+from benchmarks.compare import ROOT
+from benchmarks.repository import git
 from benchmarks.verdict import Outcome
+from benchmarks.workplace import run, workplace
 
 UNCHANGED_RUNS = 10
 AUTHOR = ("-c", "user.name=selftest", "-c", "user.email=selftest@localhost")
@@ -48,7 +49,7 @@ def substitute(file: str, pattern: str, replacement: str) -> Callable[[Path], No
     """A change that replaces every match of the pattern in a file, of which there has to be one."""
 
     def plant(tree: Path) -> None:
-        text, count = re.subn(pattern, replacement, (tree / file).read_text())
+        text, count = re.subn(pattern, replacement, (tree / file).read_text(), flags=re.MULTILINE)
         if count == 0:
             raise SystemExit(f"{file} no longer has anything like {pattern!r}: the case has to be planted elsewhere")
         (tree / file).write_text(text)
@@ -93,6 +94,11 @@ CASES = {
     "new benchmark": Case(
         add_benchmark, Outcome.NO_REGRESSION, r"\| new \| `bench_new\.time_new", "bench_stepsize|bench_new"
     ),
+    "code that cannot be imported": Case(
+        substitute("pcalm/analysis.py", r"^import torch$", "import torch, no_such_module"),
+        Outcome.FAILED,
+        "benchmarks of head cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+    ),
     "environment that cannot be built": Case(
         substitute("asv.conf.json", r'"torch": \["[^"]*"\]', '"torch": ["0.0.0"]'),
         Outcome.NOTHING,
@@ -117,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no case {unknown[0]!r}; choose from {', '.join(CASES)}")
     rows, right = [], True
-    with tempfile.TemporaryDirectory(prefix="pcalm-selftest-") as place:
-        clone = Path(place) / "clone"
+    with workplace() as place:
+        clone = place / "clone"
         git(ROOT, "clone", "--quiet", str(ROOT), str(clone))
         base = git(clone, "rev-parse", "HEAD")
         for name in chosen:
@@ -129,22 +135,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             git(clone, *AUTHOR, "commit", "--quiet", "--message", name)
             for number in range(1, 1 + (UNCHANGED_RUNS if name == "unchanged" else 1)):
                 start = time.perf_counter()
-                run = gate(clone, base, case.bench, Path(place) / "results")
-                passed = run.returncode == case.outcome.value and re.search(case.says, run.stdout) is not None
+                done = gate(clone, base, case.bench, place / "results")
+                passed = done.returncode == case.outcome.value and re.search(case.says, done.stdout) is not None
                 right &= passed
                 label = f"{name}, run {number}" if name == "unchanged" else name
                 took = f"{time.perf_counter() - start:.0f} s"
-                rows.append((label, case.outcome.value, run.returncode, "right" if passed else "WRONG", took))
+                rows.append((label, case.outcome.value, done.returncode, "right" if passed else "WRONG", took))
                 print(f"{label}: {rows[-1][3]} ({took})", flush=True)
                 if not passed:
-                    print(run.stdout + run.stderr, flush=True)
+                    print(done.stdout + done.stderr, flush=True)
     print(tabulate(rows, headers=["planted", "expected", "exit status", "verdict", "took"]))
     return 0 if right else 1
 
 
 def gate(clone: Path, base: str, bench: str, results: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks.compare", base, "--repository", str(clone), "--results", str(results)]
-    return subprocess.run([*command, "--bench", bench], cwd=ROOT, capture_output=True, text=True, check=False)
+    return run([*command, "--bench", bench], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 if __name__ == "__main__":

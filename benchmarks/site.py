@@ -14,11 +14,12 @@ import re
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.compare import ROOT, git
+from benchmarks.compare import ROOT
+from benchmarks.repository import GitError, git
+from benchmarks.workplace import run, workplace
 from pcalm.experiments.storage import write_text
 
 COMMITS = 10
@@ -45,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.commits < 1:
         parser.error(f"--commits must be at least 1, got {options.commits}")
-    hashes = git(ROOT, "log", f"--max-count={options.commits}", "--format=%H", "--", "pcalm").split()
+    try:
+        hashes = git(ROOT, "log", f"--max-count={options.commits}", "--format=%H", "--", "pcalm").split()
+    except GitError as error:
+        print(error, file=sys.stderr)
+        return 1
     os.environ.setdefault("PCALM_BENCH_GRID", "site")
     asv("machine", "--yes")
     # 2: some benchmarks failed, as those of a part that a commit does not have yet.
@@ -65,19 +70,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def asv(*arguments: str, commits: Sequence[str] = ()) -> int:
-    command = [sys.executable, "-m", "asv", *arguments]
-    return subprocess.run(command, cwd=ROOT, input="\n".join(commits), text=True, check=False).returncode
+    with workplace() as place:
+        (place / "commits").write_text("\n".join(commits))
+        with (place / "commits").open() as listed:
+            return run([sys.executable, "-m", "asv", *arguments], cwd=ROOT, stdin=listed).returncode
 
 
 def vendor(pages: Path) -> None:
     """Puts what index.html takes from elsewhere beside it."""
     folder = pages / "vendor"
     folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as place:
+    with workplace() as place:
         packages = sorted({package for package, _ in VENDORED.values()})
-        subprocess.run(["npm", "pack", "--silent", *packages], cwd=place, check=True, stdout=subprocess.DEVNULL)
+        pack = ["npm", "pack", "--silent", *packages]
+        subprocess.run(pack, cwd=place, check=True, stdout=subprocess.DEVNULL)
         for name, (package, file) in VENDORED.items():
-            with tarfile.open(Path(place) / f"{package.replace('@', '-')}.tgz") as archive:
+            with tarfile.open(place / f"{package.replace('@', '-')}.tgz") as archive:
                 member = archive.extractfile(f"package/{file}")
                 assert member is not None
                 (folder / name).write_bytes(member.read())

@@ -12,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import pcalm
+from benchmarks.repository import GitError, git
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -24,7 +25,10 @@ PROJECT, SUITE = (
 def tracked() -> list[Path]:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout: there is no list of tracked files")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    try:
+        listed = git(ROOT, "ls-files", "-z")
+    except GitError as error:
+        pytest.skip(f"there is no list of tracked files: {error}")
     files = [ROOT / name for name in listed.split("\0") if name]
     return [file for file in files if file.is_file()]
 

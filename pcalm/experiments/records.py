@@ -247,8 +247,12 @@ def _record(
 
 @functools.cache
 def source_commit() -> str | None:
-    """The commit of pcalm's own source, with "-dirty" behind it if files were changed; None if it is not in git."""
-    package = Path(pcalm.__file__).parent
+    """The commit of pcalm's own source, with "-dirty" behind it if files were changed; None if it is not in git.
+
+    None, too, with a warning in the log, where git does not read the repository, as one that is somebody else's.
+    """
+    package, english = Path(pcalm.__file__).parent, {**os.environ, "LC_ALL": "C"}
+    shown = ""
     # An environment inside somebody else's repository has no file of this package in that repository.
     for arguments in (
         ["ls-files", "--error-unmatch", "__init__.py"],
@@ -256,9 +260,21 @@ def source_commit() -> str | None:
     ):
         command = ["git", "-C", str(package), *arguments]
         try:
-            shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
+            done = subprocess.run(
+                command,
+                env={**os.environ, "LC_ALL": "C"},
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+        except OSError:
+            return None  # there is no git
+        if done.returncode != 0:
+            if not any(usual in done.stderr for usual in ("not a git repository", "did not match any file")):
+                log.warning("records will name no commit, since git says: %s", " ".join(done.stderr.split()))
             return None
+        shown = done.stdout.strip()
     return shown
 
 

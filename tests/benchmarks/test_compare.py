@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import compare
+from benchmarks import compare, repository
 from benchmarks.compare import Samples, collect, environment, label
 from benchmarks.verdict import RULES, Measured, Outcome, Verdict, judge, separation
 
@@ -219,10 +219,10 @@ class Session(compare.Session):
 
 @pytest.fixture
 def commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=compare.ROOT, capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        pytest.skip("not a git checkout: there is no commit to keep results of")
-    return found.stdout.strip()
+    try:
+        return repository.git(compare.ROOT, "rev-parse", "HEAD")
+    except repository.GitError as error:
+        pytest.skip(f"there is no commit to keep results of: {error}")
 
 
 def test_samples_are_kept_by_machine_and_read_again(tmp_path: Path, commit: str) -> None:
@@ -245,7 +245,7 @@ def test_samples_are_kept_by_machine_and_read_again(tmp_path: Path, commit: str)
 
 
 def test_the_files_of_a_commit_are_put_beside_the_repository(tmp_path: Path, commit: str) -> None:
-    compare.export(compare.ROOT, commit, tmp_path / "tree")
+    repository.export(compare.ROOT, commit, tmp_path / "tree")
     path = "pcalm/dynamics.py"
     stored = subprocess.run(["git", "show", f"{commit}:{path}"], cwd=compare.ROOT, capture_output=True, check=True)
     assert (tmp_path / "tree" / path).read_bytes() == stored.stdout
@@ -353,6 +353,8 @@ def test_listing_that_is_ended_is_not_a_disappearance(tmp_path: Path) -> None:
     class Environment:
         def run(self, *_: object, **__: object) -> None:
             raise util.ProcessError([], -15, "", "")
+
+    (tmp_path / "benchmarks").mkdir()
 
     with pytest.raises(compare.UnmeasurableError, match="is gone"):
         compare.discover(None, Environment(), tmp_path)

@@ -245,7 +245,9 @@ def test_wrong_exports(tmp_path: Path, path: str, message: str) -> None:
         records.export(pandas.DataFrame(), tmp_path / path)
 
 
-def test_the_commit_is_of_our_own_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commit_is_of_our_own_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     package = tmp_path / "venv" / "pcalm"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -269,3 +271,8 @@ def test_the_commit_is_of_our_own_source(tmp_path: Path, monkeypatch: pytest.Mon
     assert find() == commit
     (package / "__init__.py").write_text("changed")
     assert find() == f"{commit}-dirty"
+    assert warnings(caplog) == []
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert find() is None
+    (warning,) = warnings(caplog)
+    assert re.search("records will name no commit, since git says: .*dubious ownership.* safe.directory", warning)
