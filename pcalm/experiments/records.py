@@ -260,14 +260,7 @@ def source_commit() -> str | None:
     ):
         command = ["git", "-C", str(package), *arguments]
         try:
-            done = subprocess.run(
-                command,
-                env={**os.environ, "LC_ALL": "C"},
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
+            done = subprocess.run(command, env=english, capture_output=True, text=True, errors="replace", check=False)
         except OSError:
             return None  # there is no git
         if done.returncode != 0:
