@@ -226,7 +226,8 @@ def use_action(caller: Environment, runner: Path, place: Path) -> None:
 
 def unpack(sdist: Path, place: Path) -> Path:
     with tarfile.open(sdist) as archive:
-        archive.extractall(place, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.0 to 3.11.3 have none
+        archive.extractall(place)
     (folder,) = place.iterdir()
     return folder
 
