@@ -15,12 +15,19 @@ An extension of ours to Seely & Gould, Augmented Lagrangian Predictive Coding, a
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar
+import math
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from pcalm import blocks, dynamics
+from pcalm.blocks import Blocks
 from pcalm.checks import require
-from pcalm.methods import PC, PCALM, SETTINGS, setting
+from pcalm.dynamics import State
+from pcalm.methods import PC, PCALM, SETTINGS, per_layer, setting
+from pcalm.network import ResidualMLP
 
 Iterated = TypeVar("Iterated", bound=PC | PCALM)
 
@@ -56,3 +63,73 @@ def gauge(method: Iterated, w: Any) -> Iterated:
             ) from None
         changed[name] = whole / weights**2 if name == "step_size" else whole * weights**2
     return dataclasses.replace(method, **changed)
+
+
+# The rule below: how far one layer's gain is followed, how far the weights may be apart, and how fast.
+LARGEST_GAIN = 2.0
+LARGEST_WEIGHT = 100.0
+RATE = 0.3
+
+
+class Passing(NamedTuple):
+    """The credit that neighbours hand on, as norms over batch and units; [L−2], for replicas [R, L−2].
+
+    Attributes:
+        sent: ‖q_{l+1}‖ of the layer above, for l = 1..L−2.
+        received: ‖J_{l+1}ᵀ q_{l+1}‖, what of it reaches layer l.
+        unbalanced: ‖q_l − J_{l+1}ᵀ q_{l+1}‖, what layer l's own credit lacks of that.
+    """
+
+    sent: Tensor
+    received: Tensor
+    unbalanced: Tensor
+
+
+@torch.no_grad()
+def passing(net: ResidualMLP | Blocks, method: Iterated, x: Tensor, state: State) -> Passing:
+    """The credit that passes between neighbours at a state that `infer` returned for the method and x."""
+    z, lam = state
+    if isinstance(net, Blocks):
+        f, _, pull = blocks.linearise(net, net.feedforward(x), list(z))
+        rho = per_layer(method.penalty, net.depth - 1)
+        q = [rho[h] * (z[h] - f[h]) + lam[h] for h in range(net.depth - 1)]
+        arriving = [pull(h, q[h + 1]) for h in range(net.depth - 2)]
+        pairs = list(zip(q, q[1:], arriving, strict=False))
+        return Passing(
+            *(
+                torch.stack(norms)
+                for norms in zip(
+                    *((above.norm(), arrives.norm(), (own - arrives).norm()) for own, above, arrives in pairs),
+                    strict=True,
+                )
+            )
+        )
+    pred_1 = net.scales[0] * x.unsqueeze(-3) @ net.input_weight.unsqueeze(-3).mT
+    credit = dynamics.setting(method.penalty, z) * dynamics.residuals(net, z, pred_1) + lam
+    arrives = dynamics.backproject(net, credit, z)
+    parts = (credit[..., 1:, :, :], arrives, credit[..., :-1, :, :] - arrives)
+    return Passing(*(part.flatten(-2).norm(dim=-1) for part in parts))
+
+
+def follow_credit(w: Tensor, passed: Passing, rate: float = RATE) -> Tensor:
+    """The next gauge from the last one: every layer's weight is the layer above's times the gain of what it receives.
+
+        g_l = ‖J_{l+1}ᵀ q_{l+1}‖ / ‖q_{l+1}‖,   w_l = w_{l+1} g_l,   w_{L-1} = 1
+
+    which levels the chain, since w_l then follows ‖δ_l‖/‖δ_{L-1}‖ without knowing δ. Layer l measures g_l on what it
+    receives, and only once it is in balance, ‖q_l − J_{l+1}ᵀ q_{l+1}‖ ≤ ½ ‖J_{l+1}ᵀ q_{l+1}‖: before, the credit has
+    not arrived, and the layer keeps the ratio to the layer above that it had. Gains are followed at a rate, and kept
+    within a factor of LARGEST_GAIN; weights lie within a factor of LARGEST_WEIGHT of 1, so that nothing runs away.
+
+    Args:
+        w: the last gauge, [L−1] or [R, L−1].
+        passed: what `passing` found.
+        rate: in (0, 1]; how much of the way to the new gain, on the logarithm.
+    """
+    ratios = (w[..., :-1] / w[..., 1:]).log()
+    measured = (passed.received / passed.sent).log().clamp(-math.log(LARGEST_GAIN), math.log(LARGEST_GAIN))
+    # A comparison with NaN, where nothing has been sent, is false.
+    arrived = (passed.unbalanced <= passed.received / 2) & measured.isfinite() & (passed.sent > 0)
+    ratios = torch.where(arrived, (1 - rate) * ratios + rate * measured.to(w), ratios)
+    weights = ratios.flip(-1).cumsum(-1).flip(-1).exp()
+    return torch.cat([weights, torch.ones_like(w[..., -1:])], dim=-1).clamp(1 / LARGEST_WEIGHT, LARGEST_WEIGHT)

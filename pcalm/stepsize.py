@@ -39,16 +39,26 @@ POWER_ITERATIONS = 64
 
 
 class Hessian(NamedTuple):
-    """The Gauss-Newton Hessian in z (or u) of a batch's energy, in float64, as a map of vectors [n], or [R, n]."""
+    """The Gauss-Newton Hessian in z (or u) of a batch's energy, in float64, as a map of vectors [n], or [R, n].
+
+    Attributes:
+        product: v ↦ H v; no sample's part of it depends on another's.
+        sizes: of the layers in a vector, each [B, …] laid flat.
+        batch: B.
+        replicas: R, or None.
+        device: where the vectors live.
+    """
 
     product: Callable[[Tensor], Tensor]
-    size: int
+    sizes: list[int]
+    batch: int
     replicas: int | None
     device: torch.device
 
     def start(self) -> Tensor:
         """The power iteration's first vector, N(0, 1) from a generator seeded 0; the same for all replicas."""
-        v = torch.randn(self.size, dtype=torch.float64, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+        generator = torch.Generator("cpu").manual_seed(0)
+        v = torch.randn(sum(self.sizes), dtype=torch.float64, generator=generator, device="cpu")
         return v.to(self.device).expand(*(() if self.replicas is None else (self.replicas,)), -1)
 
     def power_iteration(self, v: Tensor, iterations: int = POWER_ITERATIONS) -> tuple[Tensor, Tensor]:
@@ -58,6 +68,29 @@ class Hessian(NamedTuple):
             v = self.product(v / v.norm(dim=-1, keepdim=True))
             eigenvalue = v.norm(dim=-1)
         return eigenvalue, v
+
+    def follow(self, v: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+        """`power_iteration` for every sample on its own: λ_max is the largest of the samples'.
+
+        A vector of the whole batch soon holds nothing but the sample that was largest, and then does not see another
+        one overtake it. This one does: for following an eigenvalue while the weights change.
+        """
+        eigenvalues = torch.ones((*v.shape[:-1], self.batch), dtype=v.dtype, device=v.device)
+        for _ in range(iterations):
+            v = self.product(self._per_sample(v, 1 / self._norms(v)))
+            eigenvalues = self._norms(v)
+        return eigenvalues.amax(dim=-1), v
+
+    def _norms(self, v: Tensor) -> Tensor:
+        """‖v‖ of every sample, [B] or [R, B]; at least the smallest normal number, so that it divides."""
+        squares = [part.unflatten(-1, (self.batch, -1)).square().sum(-1) for part in v.split(self.sizes, dim=-1)]
+        return torch.stack(squares).sum(0).sqrt().clamp(min=torch.finfo(v.dtype).tiny)
+
+    def _per_sample(self, v: Tensor, factors: Tensor) -> Tensor:
+        parts = v.split(self.sizes, dim=-1)
+        return torch.cat(
+            [(part.unflatten(-1, (self.batch, -1)) * factors.unsqueeze(-1)).flatten(-2) for part in parts], dim=-1
+        )
 
 
 def hessian(net: ResidualMLP | Blocks, x: Tensor, penalty: float = 1.0, gauge: Any = None, y: Any = None) -> Hessian:
@@ -95,7 +128,8 @@ def _of_mlp(net: ResidualMLP, x: Tensor, rho: float, gauge: Setting) -> Hessian:
         found[..., -1, :, :] += s_out * (output @ double.output_weight) * slope[..., -1, :, :]  # Jᵀ J v
         return (found / w).flatten(-3)
 
-    return Hessian(torch.no_grad()(product), z[0].numel() if net.replicas else z.numel(), net.replicas, z.device)
+    layers, batch, width = z.shape[-3:]
+    return Hessian(torch.no_grad()(product), [batch * width] * layers, batch, net.replicas, z.device)
 
 
 def _of_blocks(net: Blocks, x: Tensor, rho: float, w: Sequence[float], y: Any) -> Hessian:
@@ -121,7 +155,7 @@ def _of_blocks(net: Blocks, x: Tensor, rho: float, w: Sequence[float], y: Any) -
         q = [rho * w[h] ** 2 * (v[h] - up[h - 1] if h else v[h]) for h in hidden] + [-curvature(up[-1])]  # ρ A v
         return torch.cat([((q[h] - pull(h, q[h + 1])) / w[h]).flatten() for h in hidden])
 
-    return Hessian(product, sum(sizes), None, z[0].device)
+    return Hessian(product, sizes, len(out), None, z[0].device)
 
 
 @independent

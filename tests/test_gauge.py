@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import pcalm
+from pcalm import dynamics
 from pcalm.blocks import Blocks
 from pcalm.dynamics import State
 from pcalm.engines import BLOCKS, MODULES, reasons
+from pcalm.gauge import LARGEST_WEIGHT, Passing, follow_credit, passing
 from pcalm.methods import BP, PC, PCALM
 from pcalm.network import ResidualMLP
 from pcalm.stepsize import largest_eigenvalue, stability_margin
@@ -142,3 +144,37 @@ def test_margin_in_a_gauge_is_the_same_law_with_the_eigenvalue_in_u() -> None:
 def test_bad_arguments(method: Any, w: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         pcalm.gauge(method, w)
+
+
+def test_credit_in_balance_moves_the_gauge_to_the_adjoint() -> None:
+    """At the fixed point λ = −δ the rule finds ‖δ_l‖/‖δ_{L-1}‖ at once, for the MLP and for blocks."""
+    net, x, y, _ = draw("tanh", depth=6)
+    with torch.no_grad():
+        z = net.feedforward(x)
+        delta = dynamics.adjoint(net, z, y)
+    wanted = delta.flatten(1).norm(dim=1) / delta[-1].norm()
+    for each in (net, as_blocks(net)):
+        passed = passing(each, PCALM(1, 0.1), x, State(z, -delta))
+        found = follow_credit(torch.ones(net.depth - 1, dtype=torch.float64), passed, rate=1.0)
+        torch.testing.assert_close(found, wanted, rtol=100 * rounding(net), atol=0)
+
+
+def test_where_no_credit_has_arrived_the_gauge_stays() -> None:
+    w = torch.tensor([4.0, 2.0, 1.5, 1.0], dtype=torch.float64)
+    nothing = Passing(torch.zeros(3), torch.zeros(3), torch.zeros(3))
+    torch.testing.assert_close(follow_credit(w, nothing), w)
+    # Above, credit with gain 1 arrives; below, what arrives is not yet what the layer holds.
+    part = Passing(torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.0, 1.0, 1.0]), torch.tensor([0.6, 0.5, 0.0]))
+    found = follow_credit(w, part, rate=1.0)
+    torch.testing.assert_close(found, torch.tensor([2.0, 1.0, 1.0, 1.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("size", [1e-30, 0.0, 1e30, float("inf"), float("nan")])
+def test_the_gauge_cannot_run_away(size: float) -> None:
+    w = torch.ones(41, dtype=torch.float64)
+    for _ in range(100):
+        passed = Passing(torch.ones(40), torch.full((40,), size), torch.zeros(40))
+        w = follow_credit(w, passed)
+    assert w.isfinite().all()
+    assert w.min() >= 1 / LARGEST_WEIGHT
+    assert w.max() <= LARGEST_WEIGHT

@@ -9,13 +9,13 @@ import torch
 import typer
 from typer.core import TyperGroup
 
-from pcalm.checks import location
+from pcalm.checks import choice, location
 from pcalm.cli import grid as cli_grid
 from pcalm.cli import report as cli_report
 from pcalm.cli.output import show, show_table, standard_output
 from pcalm.engines import MODULES, reasons
 from pcalm.experiments import data, machine, rundir, training
-from pcalm.experiments.config import DTYPE_NAMES, TrainingConfig
+from pcalm.experiments.config import DTYPE_NAMES, GAUGES, STEP_SIZES, TrainingConfig
 from pcalm.methods import CREDITS, METHODS
 from pcalm.network import ACTIVATIONS, resolve_device
 
@@ -83,9 +83,13 @@ def train(
         int | None, typer.Option(help="T, the inference steps per weight update (not for bp).", show_default="2L")
     ] = DEFAULT.steps,
     step_size: Annotated[
-        float | None,
-        typer.Option(help="η, the size of an inference step (not for bp).", show_default="1/λ_max of this network"),
-    ] = DEFAULT.step_size,
+        str | None,
+        typer.Option(
+            metavar="<float>|" + one_of(STEP_SIZES),
+            help="η, the size of an inference step (not for bp): 1/λ_max at the start, or tracked while training.",
+            show_default="tracked with --anchor or --gauge, else start",
+        ),
+    ] = None,
     penalty: Annotated[float, typer.Option(help="ρ, the penalty (not for bp).")] = DEFAULT.penalty,
     dual_step: Annotated[float, typer.Option(help="α, the step of the multipliers (pcalm only).")] = DEFAULT.dual_step,
     inner_steps: Annotated[
@@ -100,6 +104,9 @@ def train(
     anchor: Annotated[
         float, typer.Option(help="κ, the pull of every layer to its feed-forward state (pcalm only).")
     ] = DEFAULT.anchor,
+    gauge: Annotated[
+        str, typer.Option(metavar=one_of(GAUGES), help="Whether the gauge follows the credit (not for bp).")
+    ] = DEFAULT.gauge,
     lr: Annotated[float, typer.Option(help="Adam's learning rate is lr·√(N/L).")] = DEFAULT.lr,
     batch_size: Annotated[int, typer.Option(help="Samples per weight update.")] = DEFAULT.batch_size,
     log_every: Annotated[
@@ -123,7 +130,7 @@ def train(
     Try: pcalm train --method pcalm --width 16 --epochs 20 --lr 1e-2
     """
     settings = {name: value for name, value in locals().items() if name in TrainingConfig.__dataclass_fields__}
-    config = TrainingConfig(**settings)
+    config = TrainingConfig(**settings | {"step_size": step_size_of(step_size)})
     if data_dir is not None:
         location("data_dir", data_dir)
     if output is None:
@@ -134,6 +141,14 @@ def train(
             typer.echo(f"{output} holds this run, and it is done; --overwrite starts it anew", err=True)
         summary = held or rundir.train_to(config, output, overwrite=overwrite, data_dir=data_dir, progress=True)
     show_table(summary_rows(summary))
+
+
+def step_size_of(text: str | None) -> float | str | None:
+    """What --step-size says: a number, or the name of a rule."""
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return choice("step_size", text, ("a number", *STEP_SIZES))
 
 
 def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -15,11 +15,16 @@ from pcalm.methods import BP, CREDITS, METHODS, PC, PCALM, Method
 from pcalm.network import ACTIVATIONS, DTYPES
 
 DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
+GAUGES = ("none", "credit")
+STEP_SIZES = ("start", "tracked")
+# Settings that came later are left out of a run's settings where they have their first value, so that the keys of
+# older records stay what they are.
+LATER = {"gauge": "none"}
 # What a run may have of its own among replicas.
 OWN = ("seed", "lr", "step_size")
 # Settings that only some methods have, by the methods that lack them.
 FOREIGN = {
-    "bp": ("penalty", "dual_step", "inner_steps", "credit", "anchor"),
+    "bp": ("penalty", "dual_step", "inner_steps", "credit", "anchor", "gauge"),
     "pc": ("dual_step", "inner_steps", "credit", "anchor"),
     "pcalm": (),
 }
@@ -40,12 +45,15 @@ class TrainingConfig:
         seed: of the weights and of the batch order, ≥ 0.
         epochs: passes through the training set, ≥ 1.
         steps: T, the inference budget; None is 2L. BP, which has no inference, makes no use of it.
-        step_size: η; None is 1/λ_max. BP makes no use of it.
+        step_size: η, a number; or "start", 1/λ_max at the start for the whole run; or "tracked", which follows the
+            weights and keeps a stability margin (see `pcalm.experiments.tracking`). None is "start" for the paper's
+            methods, and "tracked" with an anchor or a gauge. BP makes no use of it.
         penalty: ρ.
         dual_step: α, of "pcalm" only.
         inner_steps: primal steps before each dual step, of "pcalm" only.
         credit: "before" or "after" the last dual step, of "pcalm" only.
         anchor: κ, of "pcalm" only.
+        gauge: "none", or "credit": the gauge follows the credit that passes (see `pcalm.gauge`); not of "bp".
         lr: Adam's learning rate is lr·√(N/L).
         batch_size: samples per update.
         log_every: updates from one row of the metrics to the next; the last update of an epoch always has one.
@@ -65,12 +73,13 @@ class TrainingConfig:
     seed: int = 0
     epochs: int = 1
     steps: int | None = None
-    step_size: float | None = None
+    step_size: float | str | None = None
     penalty: float = 1.0
     dual_step: float = 1.0
     inner_steps: int = 1
     credit: str = "before"
     anchor: float = 0.0
+    gauge: str = "none"
     lr: float = 1e-3
     batch_size: int = 64
     log_every: int = 10
@@ -90,11 +99,12 @@ class TrainingConfig:
             "device": str(device),
             "dtype": choice("dtype", self.dtype, DTYPE_NAMES),
             "steps": None if self.steps is None else integer("steps", self.steps, 1),
-            "step_size": None if self.step_size is None else number("step_size", self.step_size, positive=True),
+            "gauge": choice("gauge", self.gauge, GAUGES),
         }
         settings |= {name: integer(name, getattr(self, name), least) for name, least in INTEGERS.items()}
         settings |= {name: number(name, getattr(self, name), positive=True) for name in ("penalty", "lr")}
         settings |= {name: number(name, getattr(self, name), positive=False) for name in ("dual_step", "anchor")}
+        settings["step_size"] = self._step_size_rule(settings)
         for name, value in settings.items():
             object.__setattr__(self, name, value)
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
@@ -102,7 +112,15 @@ class TrainingConfig:
             value = getattr(self, name)
             owners = " and ".join(repr(method) for method in METHODS if name not in FOREIGN[method])
             require(value == defaults[name], f"{name} is a setting of {owners}, not of {self.method!r}: got {value}")
-        self.with_step_size(1.0 if self.step_size is None else self.step_size)
+        self.with_step_size(1.0)
+
+    def _step_size_rule(self, settings: dict[str, Any]) -> float | str | None:
+        """η as a number or the name of a rule; None is the rule of the paper's methods."""
+        given, follows = self.step_size, settings["anchor"] > 0 or settings["gauge"] != "none"
+        if given is not None and not isinstance(given, str):
+            return number("step_size", given, positive=True)
+        rule = choice("step_size", given or ("tracked" if follows else "start"), STEP_SIZES)
+        return rule if follows or rule == "tracked" else None
 
     def with_step_size(self, step_size: float | tuple[float, ...]) -> Method:
         """The method, with η given."""
@@ -120,9 +138,9 @@ class TrainingConfig:
             settings["steps"] = settings["step_size"] = None
         elif self.steps is None:
             settings["steps"] = 2 * self.depth
-        return settings
+        return {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}
 
 
 def differences(a: TrainingConfig, b: TrainingConfig) -> list[str]:
-    ours, theirs = a.resolved(), b.resolved()
+    ours, theirs = LATER | a.resolved(), LATER | b.resolved()
     return [name for name in ours if ours[name] != theirs[name]]

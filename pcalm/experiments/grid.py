@@ -32,6 +32,7 @@ SETTINGS: dict[str, Callable[[int], dict[str, Any]]] = {
     "pc": lambda depth: {"method": "pc"},
     "pcalm": lambda depth: {"method": "pcalm"},
     "anchored": lambda depth: {"method": "pcalm", **anchored(depth)},
+    "gauged": lambda depth: {"method": "pcalm", "gauge": "credit", **anchored(depth)},
 }
 
 
@@ -68,7 +69,8 @@ class Grid:
 
     Args:
         datasets, widths, depths, activations, seeds: as in `TrainingConfig`.
-        methods: names in SETTINGS: "bp", "pc", "pcalm" (the paper's settings) and "anchored" (`methods.anchored`).
+        methods: names in SETTINGS: "bp", "pc", "pcalm" (the paper's settings), "anchored" (`methods.anchored`),
+            whose step size is tracked, and "gauged" (the same in a gauge that follows the credit).
         budgets: T in multiples of L, rounded to whole steps. BP has no budget, and one run for all of them.
         epochs, lr, batch_size, log_every, engine, device, dtype: of all runs, as in `TrainingConfig`.
 
@@ -80,7 +82,7 @@ class Grid:
     widths: tuple[int, ...] = (32,)
     depths: tuple[int, ...] = (32,)
     activations: tuple[str, ...] = ("relu",)
-    methods: tuple[str, ...] = tuple(SETTINGS)
+    methods: tuple[str, ...] = ("bp", "pc", "pcalm", "anchored")
     seeds: tuple[int, ...] = (0, 1, 2)
     budgets: tuple[float, ...] = (2.0,)
     epochs: int = 1

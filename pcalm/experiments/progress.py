@@ -73,9 +73,9 @@ class Display:
 
     def _start(self) -> None:
         training = self.training
-        if training.step_sizes:
-            sizes = ", ".join(f"{size:.4f}" for size in training.step_sizes)
-            margins = ", ".join(f"{margin:.3f}" for margin in training.margins_at_start)
+        if training.tracker.step_sizes:
+            sizes = ", ".join(f"{size:.4f}" for size in training.tracker.step_sizes)
+            margins = ", ".join(f"{margin:.3f}" for margin in training.tracker.margins_at_start)
             self._say(f"step size {sizes}; stability margin {margins} at the start (stable above 0)")
         if training.done:
             self._say(f"resumed after {training.done} of {training.updates} updates")

@@ -15,13 +15,16 @@ implementation, but not how runs were packed. A file takes its place when it is 
 
     key                  identifies the run, and its file
     implementation       "pcalm", or whose results these are
-    setting              the method as the grid names it: "bp", "pc", "pcalm" (the paper's settings), "anchored"
+    setting              the method as the grid names it: "bp", "pc", "pcalm" (the paper's settings), "anchored",
+                         "gauged"; "anchored-start" is anchored with the step size of the start
     dataset, method, depth, width, activation, seed, epochs, steps, penalty, dual_step, inner_steps, credit, anchor,
     lr, batch_size, log_every, engine, device, dtype
                          as in `pcalm.experiments.training.TrainingConfig`; steps is null for BP
     budget               steps / depth, the budget T in multiples of L; null for BP
     step_size            η as used; null for BP
-    step_size_given      η as asked for; null where it is 1/λ_max by the rule
+    step_size_given      η as asked for; null where it was found by a rule
+    step_size_rule       "given", "start" (1/λ_max at the start) or "tracked"; null for BP
+    gauge                "none" or "credit"
     status               "finished", "diverged", or "refused": settings that are unstable from the start
     diverged_step        the weight update at which it diverged; else null
     divergence           the sentence that says where and why, or why it was refused; else null
@@ -30,8 +33,9 @@ implementation, but not how runs were packed. A file takes its place when it is 
     gradient_cosine, gradient_norm_ratio
                          of the weight gradient to BP's, on the first 64 training samples after training
     updates              weight updates made
-    margin_at_start, margin
-                         stability margin before and after training (stable above 0); null for BP
+    margin_at_start, margin, least_margin
+                         stability margin before and after training (stable above 0), and the least that was found with
+                         the step size in use; null for BP
     seconds              the run's share of the time of its pass: that of the pass over `replicas`
     replicas             runs that were trained together in that pass
     finished             when, in ISO 8601, UTC
@@ -59,7 +63,7 @@ from typing import TYPE_CHECKING, Any
 
 import pcalm
 from pcalm.checks import LARGEST, require
-from pcalm.experiments.config import TrainingConfig
+from pcalm.experiments.config import LATER, STEP_SIZES, TrainingConfig
 from pcalm.experiments.machine import environment
 from pcalm.experiments.schema import (
     Check,
@@ -75,8 +79,9 @@ from pcalm.experiments.schema import (
     text,
 )
 from pcalm.experiments.storage import digest, read_json, replacing, sealed, unsealed
+from pcalm.experiments.tracking import UnstableError
 from pcalm.experiments.training import COLUMNS as ROW
-from pcalm.experiments.training import Run, UnstableError
+from pcalm.experiments.training import Run
 from pcalm.network import resolve_device
 
 if TYPE_CHECKING:
@@ -101,7 +106,9 @@ COLUMNS = {
     "steps": ("config", "steps", "Int64"),
     "budget": ("", "budget", "float64"),
     "step_size": ("summary", "step_size", "float64"),
-    "step_size_given": ("config", "step_size", "float64"),
+    "step_size_given": ("", "step_size_given", "float64"),
+    "step_size_rule": ("", "step_size_rule", "str"),
+    "gauge": ("config", "gauge", "str"),
     "penalty": ("config", "penalty", "float64"),
     "dual_step": ("config", "dual_step", "float64"),
     "inner_steps": ("config", "inner_steps", "int64"),
@@ -123,6 +130,7 @@ COLUMNS = {
     "updates": ("summary", "updates", "int64"),
     "margin_at_start": ("summary", "margin_at_start", "float64"),
     "margin": ("summary", "margin", "float64"),
+    "least_margin": ("summary", "least_margin", "float64"),
     "seconds": ("", "seconds", "float64"),
     "replicas": ("", "replicas", "int64"),
     "finished": ("", "finished", "str"),
@@ -137,7 +145,7 @@ COLUMNS = {
 }
 
 # What has no value for some runs, or was not written by every version: all other text must be there.
-MAY_LACK = ("divergence", "finished", "commit", *VERSIONS, "platform", "machine")
+MAY_LACK = ("step_size_rule", "divergence", "finished", "commit", *VERSIONS, "platform", "machine")
 RANGES: dict[str, Check] = {
     "key": matching("[0-9a-f]{32}", "32 hexadecimal digits"),
     **{name: integer(1) for name in ("depth", "width", "steps", "inner_steps", "batch_size", "log_every", "replicas")},
@@ -162,7 +170,8 @@ HEAD = fields(
     {"key": line, "setting": line, "config": PART, "summary": PART, "replicas": integer(1), "versions": PART,
      "machine": PART, "commit": nullable(text), "finished": text, "implementation": line}
 )  # fmt: skip
-SETTINGS = {field for part, field, _ in COLUMNS.values() if part == "config"}
+DERIVED = ("budget", "step_size_given", "step_size_rule")  # columns whose value the record does not hold as it is
+SETTINGS = {field for part, field, _ in COLUMNS.values() if part == "config"} | {"step_size"}
 CURVE = mapping(listing(nullable(number())))
 NEEDED = {"step", "loss", "accuracy"}  # of a learning curve
 
@@ -346,11 +355,27 @@ def load_table(source: str | Path, damaged: Callable[[Path, str], None] = warn) 
         config, summary = head["config"], head["summary"]
         steps, seconds = config.get("steps"), summary.get("seconds")
         head["budget"] = None if steps is None else steps / config["depth"]
+        size = config.get("step_size")
+        head["step_size_given"] = None if isinstance(size, str) else size
+        head["step_size_rule"] = _rule(config["method"], size)
+        head["setting"] = _setting(head["setting"], head["step_size_rule"])
         head["seconds"] = None if seconds is None else seconds / head["replicas"]
         parts = {**head, "": head, "divergence": summary.get("divergence") or {}}
         for append, part, field in places:
-            append(parts[part].get(field))
+            append(parts[part].get(field, LATER.get(field)))
     return pandas.DataFrame({name: pandas.Series(columns[name], dtype=dtype) for name, dtype in dtypes.items()})
+
+
+def _rule(method: str, size: float | str | None) -> str | None:
+    """How η was found, by the configuration's method and step_size."""
+    if method == "bp":
+        return None
+    return size if isinstance(size, str) else "start" if size is None else "given"
+
+
+def _setting(setting: str, rule: str | None) -> str:
+    """The method's name: before step sizes were tracked, anchored runs kept that of the start."""
+    return "anchored-start" if setting == "anchored" and rule == "start" else setting
 
 
 def _exported(path: Path, dtypes: dict[str, str]) -> pandas.DataFrame:
@@ -364,6 +389,13 @@ def _exported(path: Path, dtypes: dict[str, str]) -> pandas.DataFrame:
         lacking = [column for column in ("key", "setting", "test_accuracy") if column not in table]
         require(not lacking, f"it is no table of training runs: it lacks {', '.join(lacking)}")
         table = table.reindex(columns=list(dtypes))
+        table["gauge"] = table["gauge"].astype(object).fillna(LATER["gauge"])
+        if table["step_size_rule"].isna().all():  # an older table
+            sizes = [None if pandas.isna(size) else size for size in table["step_size_given"]]
+            rules = [_rule(method, size) for method, size in zip(table["method"], sizes, strict=True)]
+            table["step_size_rule"] = pandas.Series(rules, table.index, dtype=object)
+            pairs = zip(table["setting"], rules, strict=True)
+            table["setting"] = [_setting(setting, rule) for setting, rule in pairs]
         values = {column: table[column].astype(object).where(table[column].notna(), None) for column in table}
         for column, check in CHECKS.items():
             for row, value in enumerate(values[column].tolist()):
@@ -491,9 +523,13 @@ def _head(content: Any) -> dict[str, Any]:
     parts = {**head, "": head, "divergence": head["summary"].get("divergence") or {}}
     require(isinstance(parts["divergence"], dict), "summary.divergence must be an object or null")
     for column, (part, field, _) in COLUMNS.items():
-        if column != "budget":
-            value = head["summary"].get(field) if column == "seconds" else parts[part].get(field)
+        if column not in DERIVED:
+            found = head["summary"] if column == "seconds" else parts[part]
+            value = found.get(field, LATER.get(field))
             CHECKS[column](value, f"{part}.{field}" if part else field, [])
+    size = head["config"].get("step_size")
+    if size not in STEP_SIZES:
+        CHECKS["step_size"](size, "config.step_size", [])
     return head
 
 

@@ -33,7 +33,8 @@ from pcalm.experiments import data, records
 from pcalm.experiments.config import DTYPE_NAMES
 from pcalm.experiments.grid import Grid, Pack, Planned, pack, pack_cost
 from pcalm.experiments.records import Record
-from pcalm.experiments.training import UnstableError, train_replicas
+from pcalm.experiments.tracking import UnstableError
+from pcalm.experiments.training import train_replicas
 
 ATTEMPTS = 3
 TICK_S = 0.5

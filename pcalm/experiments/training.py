@@ -40,23 +40,15 @@ from pcalm.experiments.divergence import (
 )
 from pcalm.experiments.machine import environment
 from pcalm.experiments.progress import Display, deferred_interrupt
-from pcalm.methods import BP, PC, PCALM
+from pcalm.experiments.tracking import Tracker, plain
+from pcalm.methods import BP
 from pcalm.network import ResidualMLP
-from pcalm.stepsize import largest_eigenvalue, stability_margin
 from pcalm.surroundings import independent
 
 PROBE = 64  # the first training samples: for η, the stability margin, and the gradient's cosine to BP
 EVALUATION_BATCH = 1024
 SAVE_EVERY_S = 30.0
 COLUMNS = ("step", "epoch", "loss", "accuracy", "test_accuracy", "margin")
-
-
-class UnstableError(ValueError):
-    """Settings under which the inference is unstable from the start: `step_size` is η, `margin` below 0."""
-
-    def __init__(self, message: str, step_size: float, margin: float) -> None:
-        super().__init__(message)
-        self.step_size, self.margin = step_size, margin
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +160,8 @@ class Training:
         self.order: Tensor | None = None
         self.metrics: list[list[Row]] = [[] for _ in self.configs]
         self.divergences: list[Divergence | None] = [None] * len(self.configs)
-        self.step_sizes, self.margins_at_start = self._choose_step_sizes()
-        self.margins = self.margins_at_start
+        self.tracker = Tracker(self.configs, self.net, self.probe[0])
+        self.method = self.tracker.method
         self._make_optimiser()
 
     @property
@@ -208,9 +200,7 @@ class Training:
             "seconds": self.seconds,
             "metrics": self.metrics,
             "divergences": [divergence and dataclasses.asdict(divergence) for divergence in self.divergences],
-            "step_sizes": self.step_sizes,
-            "margins_at_start": self.margins_at_start,
-            "margins": self.margins,
+            "tracker": self.tracker.state(),
             "weights": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
@@ -225,8 +215,8 @@ class Training:
             self._check(state)
             self.done, self.seconds, self.metrics = state["done"], state["seconds"], state["metrics"]
             self.divergences = [found and Divergence(**found) for found in state["divergences"]]
-            self.step_sizes, self.margins_at_start = state["step_sizes"], state["margins_at_start"]
-            self.margins = state["margins"]
+            self.tracker.restore(state["tracker"])
+            self.method = self.tracker.method
             self.net.load_state_dict(state["weights"])
             self._make_optimiser()
             self.optimiser.load_state_dict(state["optimiser"])
@@ -260,44 +250,10 @@ class Training:
                 and all(tuple(row) == COLUMNS for row in metrics),
                 f"state has metrics that do not belong to {done} weight updates",
             )
-        for name in ("step_sizes", "margins_at_start", "margins"):
-            require(len(state[name]) == len(self.step_sizes), f"state has {len(state[name])} {name}")
-
-    def _choose_step_sizes(self) -> tuple[list[float], list[float]]:
-        """η and the stability margin of every replica; for BP none."""
-        if self.config.method == "bp":
-            return [], []
-        eigenvalues = self._eigenvalues()
-        given = [config.step_size for config in self.configs]
-        sizes = [1 / value if size is None else size for size, value in zip(given, eigenvalues, strict=True)]
-        margins = self._margins(sizes, eigenvalues)
-        for config, size, margin, value in zip(self.configs, sizes, margins, eigenvalues, strict=True):
-            method = inference(config, size)
-            largest = 4 * size / (4 - margin)  # 4 − margin is proportional to η
-            if not margin >= 0:
-                message = (
-                    f"step_size {size:.4g} is unstable: the margin 4 − ησ²(2ρ + α) − 2ηκ is {margin:.4g} with "
-                    f"penalty ρ = {method.penalty}, dual_step α = {method.dual_step}, anchor κ = {method.anchor} and "
-                    f"σ² = {value:.4g}; use a step_size below {largest:.4g}, or smaller ρ, α or κ"
-                )
-                raise UnstableError(message, size, margin)
-        return sizes, margins
-
-    def _eigenvalues(self) -> tuple[float, ...]:
-        found = largest_eigenvalue(self.net, self.probe[0])
-        assert isinstance(found, tuple)
-        return found
-
-    def _margins(self, sizes: Sequence[float], eigenvalues: Sequence[float]) -> list[float]:
-        return [
-            stability_margin(inference(config, size), eigenvalue)
-            for config, size, eigenvalue in zip(self.configs, sizes, eigenvalues, strict=True)
-        ]
+        self.tracker.check(state["tracker"])
 
     def _make_optimiser(self) -> None:
         """Adam on views of every replica's part of the parameters, so that it rounds as for a single network."""
-        sizes = self.step_sizes
-        self.method = self.config.with_step_size(sizes[0] if len(set(sizes)) == 1 else tuple(sizes) or 1.0)
         # (a parameter of the optimiser, the gradient's part and replica)
         self.slots: list[tuple[Tensor, int, int]] = []
         groups: dict[float, list[Tensor]] = {}
@@ -320,7 +276,7 @@ class Training:
             self.order = self._batch_order(epoch)
         index = self.order[:, batch * size : (batch + 1) * size]
         x, y = embedding(index, self.data.train_inputs), embedding(index, self.targets)
-        gradients = self.engine.solve(self.net, self.method, x, y, None).gradients
+        state, gradients = self.engine.solve(self.net, self.method, x, y, None)
         self.done += 1
         for replica in nonfinite(gradients):
             self._diverged(replica, x[replica], y[replica], gradients)
@@ -330,8 +286,13 @@ class Training:
         learned = [parameter.requires_grad for parameter in self.net.parameters()]
         for parameter, part, replica in self.slots:
             parameter.grad = gradients[part][replica] if learned[part] else None
+        if self.tracker.moves:
+            self.tracker.follow_gauge(x, state)
         self.optimiser.step()
         self._still()
+        if self.tracker.moves:
+            self.tracker.follow_weights()
+            self.method = self.tracker.method
         if last:
             self._end_epoch()
 
@@ -365,13 +326,12 @@ class Training:
         for replica in nonfinite(list(self.net.parameters())):
             self._diverged(replica, *self.probe, None)
         self._still()
-        if self.config.method != "bp":
-            self.margins = self._margins(self.step_sizes, self._eigenvalues())
+        self.tracker.measure()
         accuracies = self._test_accuracies()
         for replica in self.alive:
             row = self.metrics[replica][-1]
             row["test_accuracy"] = accuracies[replica]
-            row["margin"] = self.margins[replica] if self.margins else None
+            row["margin"] = self.tracker.margins[replica] if self.tracker.margins else None
 
     @torch.no_grad()
     def _test_accuracies(self) -> list[float]:
@@ -392,12 +352,10 @@ class Training:
             where, step, layer = "weights", 0, bad
         else:
             net = self.net.replica(replica)
-            config = self.configs[replica]
-            method = config.with_step_size(self.step_sizes[replica] if self.step_sizes else 1.0)
+            method = self.tracker.method_of(replica)
             if not isinstance(method, BP):
-                eigenvalue = largest_eigenvalue(net, self.probe[0])
-                assert isinstance(eigenvalue, float)
-                margin = _plain(stability_margin(method, eigenvalue))
+                self.tracker.measure()
+                margin = plain(self.tracker.margins[replica])
             where = "state"
             step, layer = first_nonfinite_state(net, method, x, y)
             if layer == 0:
@@ -414,8 +372,8 @@ class Training:
         else:
             shown = "unknown" if margin is None else f"{margin:.4g}"
             message += (
-                f"; η = {self.step_sizes[replica]:.4g}, stability margin 4 − ησ²(2ρ + α) − 2ηκ = {shown} at these "
-                "weights (stable above 0); use a smaller step_size or lr"
+                f"; η = {self.tracker.step_sizes[replica]:.4g}, stability margin 4 − ησ²(2ρ + α) − 2ηκ = {shown} at "
+                "these weights (stable above 0); use a smaller step_size or lr"
             )
         self.divergences[replica] = Divergence(self.done, step, layer, margin, message)
 
@@ -436,8 +394,8 @@ class Training:
                 summary |= {
                     "test_accuracy": metrics[-1]["test_accuracy"],
                     "train_loss": float(np.mean([row["loss"] for row in metrics if row["epoch"] == config.epochs])),
-                    "gradient_cosine": _plain(analysis.cosine(*compared)),
-                    "gradient_norm_ratio": _plain(analysis.norm_ratio(*compared)),
+                    "gradient_cosine": plain(analysis.cosine(*compared)),
+                    "gradient_norm_ratio": plain(analysis.norm_ratio(*compared)),
                 }
             net = self.net.replica(replica) if divergence is None else None
             runs.append(Run(config, metrics, summary, net, divergence))
@@ -459,19 +417,11 @@ class Training:
             "samples_per_second": self.done * self.config.batch_size / self.seconds,
             "updates": trained,
             "inference_steps": 0 if isinstance(method, BP) else method.steps,
-            "step_size": self.step_sizes[replica] if self.step_sizes else None,
-            "margin_at_start": self.margins_at_start[replica] if self.margins_at_start else None,
-            "margin": _plain(self.margins[replica]) if self.margins else None,
+            **self.tracker.summary(replica),
             "engine": self.config.engine,
             "replicas": len(self.configs),
             "environment": environment(self.net.device),
         }
-
-
-def inference(config: TrainingConfig, step_size: float) -> PC | PCALM:
-    method = config.with_step_size(step_size)
-    assert not isinstance(method, BP)
-    return method
 
 
 def converged(run: Run) -> Run:
@@ -479,8 +429,3 @@ def converged(run: Run) -> Run:
     if run.divergence is not None:
         raise DivergenceError(run.divergence, run.metrics)
     return run
-
-
-def _plain(value: float) -> float | None:
-    """The number, or None for NaN and infinity, which JSON lacks."""
-    return value if math.isfinite(value) else None

@@ -135,12 +135,15 @@ def test_every_combination_once() -> None:
 
 def test_named_methods() -> None:
     runs = {run.setting: run.config for run in Grid(depths=(16,), seeds=(0,)).runs()}
-    assert list(runs) == ["bp", "pc", "pcalm", "anchored"] == list(SETTINGS)
+    assert list(runs) == ["bp", "pc", "pcalm", "anchored"] == [name for name in SETTINGS if name != "gauged"]
     assert [config.method for config in runs.values()] == ["bp", "pc", "pcalm", "pcalm"]
     assert {name: getattr(runs["anchored"], name) for name in anchored(16)} == anchored(16)
     assert runs["anchored"].anchor == 3 / 16
-    plain = dataclasses.replace(runs["anchored"], penalty=1.0, dual_step=1.0, anchor=0.0)
+    assert runs["anchored"].step_size == "tracked"
+    plain = dataclasses.replace(runs["anchored"], penalty=1.0, dual_step=1.0, anchor=0.0, step_size="start")
     assert plain == runs["pcalm"]
+    (gauged,) = Grid(depths=(16,), seeds=(0,), methods=("gauged",)).runs()
+    assert dataclasses.replace(gauged.config, gauge="none") == runs["anchored"]
 
 
 def test_presets() -> None:
@@ -149,7 +152,7 @@ def test_presets() -> None:
     assert {run.config.dataset for run in paper} == {"fashion-mnist"}
     assert {run.config.lr for run in paper} == {1e-3}
     assert all(run.config.steps in (None, 2 * run.config.depth) for run in paper)
-    assert all(run.config.step_size is None for run in paper)
+    assert {run.config.step_size for run in paper if run.setting != "anchored"} == {None}
     assert {run.config.dataset for run in PRESETS["quick"].runs()} == {"digits"}
 
 
@@ -265,8 +268,8 @@ def test_a_result_is_the_same_bit_for_bit_however_it_is_packed(width: int, depth
     if reason := reasons(torch.device("cpu"))["cpu"]:
         pytest.skip(f"engine 'cpu', the only one whose runs are packed, does not work here: {reason}")
     chosen = Grid(
-        widths=(width,), depths=(depth,), activations=(activation,), seeds=tuple(range(5)), epochs=2, batch_size=180,
-        lr=1e-2, log_every=1, engine="cpu",
+        widths=(width,), depths=(depth,), activations=(activation,), methods=tuple(SETTINGS), seeds=tuple(range(5)),
+        epochs=2, batch_size=180, lr=1e-2, log_every=1, engine="cpu",
     )  # fmt: skip
     for setting in SETTINGS:
         runs = [run for run in chosen.runs() if run.setting == setting]

@@ -81,7 +81,7 @@ def test_the_key_is_of_what_determines_the_result() -> None:
         "dataset": "mnist", "method": "bp", "depth": 33, "width": 33, "activation": "tanh", "seed": 1, "epochs": 2,
         "steps": 3, "step_size": 0.1, "penalty": 2.0, "dual_step": 2.0, "inner_steps": 2, "credit": "after",
         "anchor": 1.0, "lr": 0.1, "batch_size": 65, "log_every": 11, "engine": "torch", "device": "cuda",
-        "dtype": "float64",
+        "dtype": "float64", "gauge": "credit",
     }  # fmt: skip
     assert set(changes) == {field.name for field in dataclasses.fields(TrainingConfig)}
     configs = [TrainingConfig(), *(TrainingConfig(**{name: value}) for name, value in changes.items())]

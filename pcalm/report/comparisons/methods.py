@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pandas
 
-NAMES = {"bp": "BP", "pc": "PC", "pcalm": "PC-ALM", "anchored": "anchored PC-ALM"}
+NAMES = {
+    "bp": "BP",
+    "pc": "PC",
+    "pcalm": "PC-ALM",
+    "anchored-start": "anchored PC-ALM (fixed η)",
+    "anchored": "anchored PC-ALM",
+    "gauged": "gauged anchored PC-ALM",
+}
 
 
 def name_of(setting: str) -> str:
@@ -12,7 +19,7 @@ def name_of(setting: str) -> str:
 
 
 def order_of(setting: str) -> tuple[int, str]:
-    """BP, PC, PC-ALM, anchored PC-ALM, then the others by name."""
+    """As in NAMES, then the others by name."""
     return (list(NAMES).index(setting) if setting in NAMES else len(NAMES), setting)
 
 

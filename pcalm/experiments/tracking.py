@@ -1,0 +1,228 @@
+"""The step size and the gauge of a training run, which may follow the weights.
+
+    "start"      η = 1/λ_max at the start, for the whole run: the paper's methods
+    "tracked"    η follows λ_max of the present weights, and keeps RESERVE of the stability margin
+    gauge "credit"   w follows the gains of the credit that passes between neighbours (`pcalm.gauge.follow_credit`)
+
+λ_max is followed by a warm-started power iteration on every probe sample: FOLLOW iterations from where the last check
+ended, an iteration costing about a backpropagation of the probe. A check that finds λ_max moved by more than MOVED is
+followed by one after the next update; as long as it hardly moves, the intervals double, up to LONGEST updates. With
+
+    η = min(1/λ_max, (4 − RESERVE) / (λ_max (2ρ + α) + 2κ))
+
+λ_max may grow by RESERVE/4 = 5 % between two checks before the iteration can become unstable, five times what makes
+the next check come at once; as long as a check follows every update, η belongs to the weights that it is used at. The
+least margin that was found with the η in use is in the run's summary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pcalm.checks import require
+from pcalm.dynamics import State
+from pcalm.experiments.config import TrainingConfig
+from pcalm.gauge import follow_credit, gauge, passing
+from pcalm.methods import BP, PC, PCALM, Method
+from pcalm.network import ResidualMLP
+from pcalm.stepsize import hessian, stability_margin
+
+FOLLOW = 2
+MOVED = 0.01
+LONGEST = 8
+RESERVE = 0.2
+
+
+class UnstableError(ValueError):
+    """Settings under which the inference is unstable from the start: `step_size` is η, `margin` below 0."""
+
+    def __init__(self, message: str, step_size: float, margin: float) -> None:
+        super().__init__(message)
+        self.step_size, self.margin = step_size, margin
+
+
+class Tracker:
+    """The method of every replica of one training, with its η and gauge as of now.
+
+    Args:
+        configs: one per replica; they share the method and how η and the gauge are chosen.
+        net: the network with its replicas.
+        probe: the inputs [n, D] on which λ_max is found.
+
+    Attributes:
+        step_sizes: η of every replica, in the gauge; empty for BP.
+        margins_at_start, margins: the stability margins at the start and at the last look.
+        least_margins: the least that a check found with the η in use.
+        weights: the gauge w [R, L−1]; all ones without one.
+
+    Raises:
+        UnstableError: a step size that is unstable at the start.
+    """
+
+    def __init__(self, configs: Sequence[TrainingConfig], net: ResidualMLP, probe: Tensor) -> None:
+        self.configs, self.net, self.probe = list(configs), net, probe
+        self.config = self.configs[0]
+        self.weights = torch.ones(len(self.configs), net.depth - 1, dtype=torch.float64, device=net.device)
+        self.intervals = [1] * len(self.configs)
+        self.waited = [0] * len(self.configs)
+        self.step_sizes: list[float] = []
+        self.margins: list[float] = []
+        if self.config.method == "bp":
+            self.eigenvalues: list[float] = []
+            self.vector: Tensor | None = None
+        else:
+            self.eigenvalues, self.vector = self._eigenvalues(None)
+            self.step_sizes = self._choose()
+            self.margins = self.margins_now(self.eigenvalues)
+        self.margins_at_start, self.least_margins = list(self.margins), list(self.margins)
+
+    @property
+    def moves(self) -> bool:
+        """Whether η or the gauge follow the weights."""
+        return self.config.method != "bp" and (self.config.step_size == "tracked" or self.config.gauge != "none")
+
+    @property
+    def method(self) -> Method:
+        """The method of all replicas, as the engines take it."""
+        if not self.step_sizes:
+            return BP()
+        same = len(set(self.step_sizes)) == 1
+        method = self.config.with_step_size(self.step_sizes[0] if same else tuple(self.step_sizes))
+        assert isinstance(method, (PC, PCALM))
+        return method if self.config.gauge == "none" else gauge(method, self.weights.tolist())
+
+    def method_of(self, replica: int) -> Method:
+        """The method of one replica as of a network of its own."""
+        if not self.step_sizes:
+            return BP()
+        method = self._plain(replica)
+        return method if self.config.gauge == "none" else gauge(method, self.weights[replica].tolist())
+
+    def follow_gauge(self, x: Tensor, state: State) -> None:
+        """The gauge after inference on x, which led to the state, and before the weights change."""
+        if self.config.gauge == "credit":
+            method, due = self.method, self._due()
+            assert isinstance(method, (PC, PCALM))
+            if any(due):
+                followed = follow_credit(self.weights, passing(self.net, method, x, state))
+                self.weights = torch.where(torch.tensor(due, device=followed.device)[:, None], followed, self.weights)
+
+    def follow_weights(self) -> None:
+        """η after an update of the weights."""
+        due = self._due()
+        self.waited = [0 if now else waited + 1 for now, waited in zip(due, self.waited, strict=True)]
+        if not any(due):
+            return
+        eigenvalues, vector = self._eigenvalues(self.vector)
+        assert self.vector is not None
+        self.vector = torch.where(torch.tensor(due, device=vector.device)[:, None], vector, self.vector)
+        for replica in (replica for replica, now in enumerate(due) if now):
+            moved = abs(eigenvalues[replica] / self.eigenvalues[replica] - 1)
+            self.eigenvalues[replica] = eigenvalues[replica]
+            if self.intervals[replica] > 1:  # η has been used at weights that had not been looked at
+                self._note(replica)
+            self.intervals[replica] = 1 if moved > MOVED else min(2 * self.intervals[replica], LONGEST)
+            if self.config.step_size == "tracked":
+                self.step_sizes[replica] = self._step_size(self.configs[replica], eigenvalues[replica])
+            self._note(replica)
+
+    def _due(self) -> list[bool]:
+        """Whose turn it is to be looked at after this update."""
+        return [waited + 1 >= interval for waited, interval in zip(self.waited, self.intervals, strict=True)]
+
+    def _note(self, replica: int) -> None:
+        """The margin of the η in use at the eigenvalue just found."""
+        margin = stability_margin(self._plain(replica), self.eigenvalues[replica])
+        self.margins[replica] = margin
+        self.least_margins[replica] = min(self.least_margins[replica], margin)
+
+    def measure(self) -> None:
+        """The margins at the present weights, from a power iteration of its own."""
+        if self.step_sizes:
+            eigenvalues, _ = self._eigenvalues(None)
+            self.margins = self.margins_now(eigenvalues)
+
+    def margins_now(self, eigenvalues: Sequence[float]) -> list[float]:
+        """4 − ησ²(2ρ + α) − 2ηκ of every replica; in the gauge, where it is the same in all layers."""
+        return [stability_margin(self._plain(replica), value) for replica, value in enumerate(eigenvalues)]
+
+    def summary(self, replica: int) -> dict[str, Any]:
+        """What a run's summary says of its η, margins and gauge."""
+        if not self.step_sizes:
+            names = ("step_size", "margin_at_start", "margin", "least_margin")
+            return dict.fromkeys(names)
+        found = {
+            "step_size": self.step_sizes[replica],
+            "margin_at_start": self.margins_at_start[replica],
+            "margin": plain(self.margins[replica]),
+            "least_margin": plain(min(self.least_margins[replica], self.margins[replica])),
+        }
+        return found | ({} if self.config.gauge == "none" else {"gauge": self.weights[replica].tolist()})
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs, as tensors and plain values."""
+        names = ("step_sizes", "eigenvalues", "margins_at_start", "margins", "least_margins", "intervals", "waited")
+        return {name: getattr(self, name) for name in (*names, "weights", "vector")}
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Raises ValueError for what is no state of this tracker."""
+        own = self.state()
+        require(isinstance(state, dict) and list(state) == list(own), f"state has no tracker of {', '.join(own)}")
+        for name, value in own.items():
+            shape = [
+                len(each) if isinstance(each, list) else getattr(each, "shape", None) for each in (value, state[name])
+            ]
+            require(type(state[name]) is type(value) and shape[0] == shape[1], f"state has {name} of another training")
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def _plain(self, replica: int) -> PC | PCALM:
+        method = self.configs[replica].with_step_size(self.step_sizes[replica])
+        assert isinstance(method, (PC, PCALM))
+        return method
+
+    def _eigenvalues(self, vector: Tensor | None) -> tuple[list[float], Tensor]:
+        """λ_max of every replica in the present gauge, and the vector to go on from; None starts anew."""
+        found = hessian(self.net, self.probe, gauge=None if self.config.gauge == "none" else self.weights.tolist())
+        if vector is None:
+            eigenvalues, vector = found.power_iteration(found.start())
+        else:
+            eigenvalues, vector = found.follow(vector, FOLLOW)
+        return eigenvalues.tolist(), vector
+
+    def _choose(self) -> list[float]:
+        """η of every replica at the present eigenvalues.
+
+        Raises:
+            UnstableError: one that is unstable, where it may not be chosen smaller.
+        """
+        return [self._step_size(config, value) for config, value in zip(self.configs, self.eigenvalues, strict=True)]
+
+    def _step_size(self, config: TrainingConfig, eigenvalue: float) -> float:
+        method = config.with_step_size(1.0)
+        assert isinstance(method, (PC, PCALM))
+        steepest = 4 - stability_margin(method, eigenvalue)  # λ_max (2ρ + α) + 2κ: the margin is 4 − η times this
+        if config.step_size == "tracked":
+            return min(1 / eigenvalue, (4 - RESERVE) / steepest)
+        size = 1 / eigenvalue if config.step_size in (None, "start") else float(config.step_size or 0)
+        margin = 4 - size * steepest
+        if not margin >= 0:
+            message = (
+                f"step_size {size:.4g} is unstable: the margin 4 − ησ²(2ρ + α) − 2ηκ is {margin:.4g} with "
+                f"penalty ρ = {method.penalty}, dual_step α = {method.dual_step}, anchor κ = {method.anchor} and "
+                f"σ² = {eigenvalue:.4g}; use a step_size below {4 / steepest:.4g}, 'tracked', or smaller ρ, α or κ"
+            )
+            raise UnstableError(message, size, margin)
+        return size
+
+
+def plain(value: float) -> float | None:
+    """The number, or None for NaN and infinity, which JSON lacks."""
+    return value if math.isfinite(value) else None
