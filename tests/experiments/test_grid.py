@@ -513,6 +513,34 @@ def test_a_full_disk(cluster: str, tmp_path: Path, limit: Any, kept: int, messag
         assert_nothing_half_written(tmp_path)
 
 
+def test_killed_at_any_moment_a_grid_loses_and_repeats_nothing(cluster: str, tmp_path: Path) -> None:
+    """The process that writes the records, between any two lines of its writing, at moments over the whole grid.
+
+    PCALM_KILLS=20 was run once (2026-11); each takes two connections to the scheduler.
+    """
+    kills = int(os.environ.get("PCALM_KILLS", "3"))
+    chosen = dataclasses.replace(SMALL, engine="reference", methods=("bp", "pc"))
+    arguments = ["grid", repr(dataclasses.asdict(chosen)), str(tmp_path), str(kills), cluster]
+    subprocess.run(
+        [sys.executable, "-m", "tests.experiments.killed", *arguments],
+        check=True, cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    truth = results(tmp_path / "whole")
+    kept = []
+    for number in range(kills):
+        place = tmp_path / str(number)
+        before = files(place)
+        kept.append(len(before))
+        assert len(records.keys(place)) == len(before)
+        assert compute(chosen, place, scheduler=cluster) == Outcome(8, len(before), 8 - len(before), [])
+        assert before.items() <= files(place).items()
+        assert results(place) == truth
+        assert_nothing_half_written(place)
+    # Spread over the whole grid: among three moments there are three different numbers of records.
+    assert kept == sorted(kept)
+    assert len(set(kept)) >= min(kills, 6), kept
+
+
 def test_after_a_dead_scheduler_there_is_one_sentence(tmp_path: Path) -> None:
     out, contact = tmp_path / "out", tmp_path / "scheduler.json"
     with contextlib.ExitStack() as stack:

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import io
 import json
+import os
 import pickle
 import shutil
 import signal
@@ -153,6 +154,25 @@ def test_kill_and_resume(tmp_path: Path) -> None:
     train_to(CONFIG, tmp_path / "run")
     train_to(CONFIG, tmp_path / "whole")
     assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_killed_at_any_moment_a_run_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    """20 moments, spread over the whole run, between any two lines of ours: of training, saving and ending."""
+    kills = 20
+    arguments = ["train", repr(CONFIG.resolved()), str(tmp_path), str(kills)]
+    subprocess.run(
+        [sys.executable, "-m", "tests.experiments.killed", *arguments],
+        check=True, cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    for number in range(kills):
+        assert_same_run(tmp_path / str(number), tmp_path / "whole")
+        assert names(tmp_path / str(number)) == FILES
+        begun = tmp_path.joinpath(f"{number}.updates")
+        updates = [int(line) for line in begun.read_text().split()] if begun.exists() else []
+        # All of them in their order; the one that was not yet saved when the run was killed is done again.
+        assert sorted(set(updates)) == list(range(15))
+        assert len(updates) <= 16
+        assert updates == sorted(updates)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
