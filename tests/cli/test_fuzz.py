@@ -89,11 +89,11 @@ def nothing_is_run() -> Iterator[list[dict[str, Any]]]:
 
 
 def assert_sentence(result: Any) -> None:
-    """One sentence in our words, or the usage that typer shows; nothing on the standard output stream."""
+    """A sentence of ours, behind what was shown of a run so far, or typer's usage; and no result."""
     assert isinstance(result.exception, SystemExit), result.exception
     assert result.exit_code in (1, 2)
     assert "Traceback" not in result.stderr
-    assert re.match(r"pcalm: \S|Usage: ", result.stderr), result.stderr
+    assert len(re.findall(r"^(?:pcalm: \S|Usage: )", result.stderr, re.MULTILINE)) == 1, result.stderr
     assert result.stdout == ""
 
 
@@ -129,6 +129,37 @@ def test_every_option(option: tuple[str, str, Callable[[str], Any]], value: str)
     for field in dataclasses.fields(defaults) if defaults else ():
         if field.name != name:
             assert found[field.name] == field.default, field.name
+
+
+EXTREMES = ("5e-324", "1e-300", "1e-30", "1e-8", "0.1", "1", "3", "1e8", "1e30", "1e300", "1.7976931348623157e308")
+NUMBERS = ("step_size", "penalty", "dual_step", "anchor", "lr")
+
+
+@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+@given(
+    chosen=st.dictionaries(st.sampled_from(NUMBERS), st.one_of(st.sampled_from(EXTREMES), st.floats(0).map(repr))),
+    method=st.sampled_from(["bp", "pc", "pcalm"]),
+    activation=st.sampled_from(["linear", "tanh", "relu"]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    log_every=st.sampled_from([1, 2**63 - 1]),
+)
+def test_numbers_of_any_size_train_or_are_refused(
+    chosen: dict[str, str], method: str, activation: str, dtype: str, log_every: int
+) -> None:
+    """In earnest: one update of a small network."""
+    given_options = {"method": method, "activation": activation, "dtype": dtype, "log_every": log_every, **chosen}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given_options.items()]
+    small = ["train", "--depth", "3", "--width", "2", "--steps", "4", "--batch-size", "1440", "--engine", "reference"]
+    result = CliRunner().invoke(app, [*small, *options], prog_name="pcalm")
+    if result.exit_code:
+        assert_sentence(result)
+    else:
+        assert re.search(r"^test accuracy +\d+\.\d\d%$", result.stdout, re.MULTILINE)
+        assert not re.search(r"\b(nan|inf)\b", result.stdout)
+        if "step_size" in chosen and method != "bp":
+            assert re.search(
+                rf"^step size η +{re.escape(format(float(chosen['step_size']), '.4f'))}$", result.stdout, re.M
+            )
 
 
 @pytest.fixture

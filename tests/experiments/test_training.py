@@ -7,8 +7,10 @@ import dataclasses
 import json
 import math
 import pickle
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -346,6 +348,33 @@ def test_replicas_resume_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
             assert run.net is not None
             assert truth.net is not None
             assert all(ours.equal(theirs) for ours, theirs in zip(run.net.weights, truth.net.weights, strict=True))
+
+
+@pytest.mark.parametrize("handler", [None, signal.SIG_IGN])
+def test_ctrl_c_is_taken_only_where_it_can_be_given_back(monkeypatch: pytest.MonkeyPatch, handler: Any) -> None:
+    """None: a program that embeds Python handles it in C. Ignored: it is a shell's background job."""
+
+    def never(*arguments: Any) -> None:
+        raise AssertionError("a handler was set")
+
+    monkeypatch.setattr(signal, "getsignal", lambda number: handler)
+    monkeypatch.setattr(signal, "signal", never)
+    assert train(SMALL).summary["status"] == "finished"
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.default_int_handler, lambda *arguments: None])
+def test_ctrl_c_is_given_back(handler: Any) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        train(SMALL)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_outside_the_main_thread_there_is_no_ctrl_c() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(train, SMALL).result().metrics == train(SMALL).metrics
 
 
 def test_the_bar_is_quiet_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
