@@ -19,7 +19,8 @@ Shapes: hidden layer l at index l−1, each [B, …].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -250,8 +251,7 @@ def linear_maps(
     J v is the derivative by q of Jᵀ q in the direction v, which needs no more than that blocks can be derived twice.
     """
     graphs = []
-    # Fused attention kernels cannot be derived twice, the plain formula can.
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), plain_attention():
         for block, each in zip(net.blocks[1:], z, strict=True):
             below = each.detach().requires_grad_()
             above = block(below)
@@ -268,6 +268,18 @@ def linear_maps(
         return torch.autograd.grad(above, below, v, retain_graph=True, materialize_grads=True)[0]
 
     return push, pull
+
+
+@contextlib.contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention by its formula: fused kernels can neither be derived twice nor run under `torch.func.vmap`."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def loss_curvature(net: Blocks, out: Tensor, y: Any) -> Callable[[Tensor], Tensor]:

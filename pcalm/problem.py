@@ -77,7 +77,8 @@ def solve(
         y: targets, float [B, C] (one-hot for classes); with R replicas [R, B, C], or [B, C] shared by all. For `Blocks`
             what their loss takes.
         initial: a state to start from instead of the feed-forward one: what `infer` returns, or a pair (activities,
-            multipliers), each [L−1, B, N]. PC rejects non-zero multipliers, BP rejects any initial state.
+            multipliers), each [L−1, B, N], for `Blocks` L−1 tensors [B, …]. PC rejects non-zero multipliers, BP rejects
+            any initial state.
         engine: one of `pcalm.engines()`, or "auto".
 
     Returns:
@@ -105,6 +106,7 @@ def infer(
 
     Returns:
         State with `activities` and `multipliers`, each [L−1, B, N]; for BP the feed-forward states and zero.
+        For `Blocks` each [L−1, B, …] where all hidden layers have one shape, else a tuple of L−1 tensors [B, …].
     """
     return _prepare(net, method, x, y, initial, engine).run().state
 
@@ -170,7 +172,7 @@ def _prepare(net: Any, method: Any, x: Any, y: Any, initial: Any, engine: str) -
     if isinstance(net, Blocks):
         chosen = resolve(engine, net)
         check_settings(net, method)
-        _, y, start = refusals.check_problem(net, method, x, y, initial)
+        x, y, start = refusals.check_problem(net, method, x, y, initial)
         return Prepared(net, list(net.parameters()), method, x, y, start, chosen)
     net, learned = integrity.readable(net)
     chosen = resolve(engine, net)

@@ -24,7 +24,7 @@ from pcalm.surroundings import plain
 
 
 def check_problem(net: Blocks, method: Method, x: Any, y: Any, initial: Any) -> tuple[Tensor, Any, State | None]:
-    """The arguments of `pcalm.solve` for blocks, checked.
+    """The arguments of `pcalm.solve` for blocks, checked; x with its graph.
 
     Raises:
         ValueError: an argument of the wrong type, shape, dtype, device or range, or a block that PC-ALM cannot run on.
@@ -32,11 +32,11 @@ def check_problem(net: Blocks, method: Method, x: Any, y: Any, initial: Any) -> 
     x, states = check_inputs(net, x)
     check_targets(net, states[-1], y)
     start = None if initial is None else check_initial(net, method, states[:-1], initial)
-    return x, y.detach() if isinstance(y, Tensor) else y, start
+    return x, _usable(y.detach()) if isinstance(y, Tensor) else y, start
 
 
 def check_inputs(net: Blocks, x: Any) -> tuple[Tensor, list[Tensor]]:
-    """x, with z_1..z_{L-1} and out at the feed-forward state."""
+    """x with its graph, and z_1..z_{L-1} and out at the feed-forward state."""
     check_modules(net)
     x = plain("x", x)
     require(x.ndim >= 1 and len(x) >= 1, f"x must have shape [B, …] with B >= 1, got {list(x.shape)}")
@@ -45,7 +45,13 @@ def check_inputs(net: Blocks, x: Any) -> tuple[Tensor, list[Tensor]]:
     )
     if x.is_floating_point():
         finite("x", x)
-    return x.detach(), feedforward(net, x.detach())
+    x = _usable(x)
+    return x, feedforward(net, x.detach())
+
+
+def _usable(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy that autograd may keep where it was made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def check_modules(net: Blocks) -> None:
@@ -68,6 +74,10 @@ def check_modules(net: Blocks) -> None:
         require(
             not isinstance(parameter, nn.parameter.UninitializedParameter),
             f"{name} has no shape yet: call net(x) once before",
+        )
+        require(
+            not parameter.is_inference(),
+            f"{name} was made in inference mode, so that nothing can be derived by it: build the network outside",
         )
         require(
             not parameter._backward_hooks,
@@ -237,5 +247,5 @@ def check_initial(net: Blocks, method: Method, z_ff: list[Tensor], initial: Any)
         not isinstance(method, PC) or not any(bool(each.any()) for each in initial[1]),
         "initial multipliers must be zero for PC, which has none; use PCALM(..., dual_step=0) to hold them fixed",
     )
-    activities, multipliers = ([each.detach() for each in part] for part in initial)
+    activities, multipliers = ([_usable(each.detach()) for each in part] for part in initial)
     return as_state(activities, multipliers)

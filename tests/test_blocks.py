@@ -19,7 +19,7 @@ from pcalm.dynamics import State
 from pcalm.engines import BLOCKS, MODULES
 from pcalm.methods import BP, PC, PCALM, Method
 from pcalm.network import ResidualMLP
-from tests.block_cases import CASES, Case, as_blocks, case
+from tests.block_cases import CASES, EPS, Case, as_blocks, case
 from tests.conftest import assert_near, draw, rounding
 from tests.engines.engine_cases import METHODS, layered, problem, without_multipliers
 
@@ -346,6 +346,32 @@ def test_blocks_that_are_refused(block: nn.Module, message: str) -> None:
     for call in (lambda: pcalm.solve(net, PC(1, 0.1), x, y), lambda: pcalm.step_size(net, x)):
         with pytest.raises(ValueError, match=re.escape(message)):
             call()
+
+
+def test_arguments_made_in_inference_mode() -> None:
+    for name in ("convolutional", "shapes"):
+        net, x, y, bound = case(name)
+        expected = pcalm.gradients(net, PCALM(3, 0.1), x, y)
+        with torch.inference_mode():
+            x, y = x.clone(), y.clone()
+            state = pcalm.infer(net, PCALM(1, 0.1, credit="after"), x, y)
+            found = pcalm.gradients(net, PCALM(2, 0.1), x, y, state)
+        assert_same(found, expected, 10 * bound)
+    with torch.inference_mode():
+        made = Blocks([nn.Linear(2, 2), nn.Linear(2, 2)])
+    with pytest.raises(ValueError, match=re.escape("blocks.0.weight was made in inference mode")):
+        pcalm.gradients(made, PC(1, 0.1), torch.zeros(1, 2), torch.zeros(1, 2))
+
+
+def test_the_smallest_chain_has_one_hidden_layer() -> None:
+    net = Blocks([nn.Linear(3, 4), nn.Linear(4, 2)]).double()
+    x, y = torch.randn(5, 3).double(), torch.randn(5, 2).double()
+    kkt = blocks.infer(net, BP(), x, y)
+    z = list(kkt.activities)
+    kkt = blocks.as_state(z, [-blocks.adjoint(net, z, y)[0]])
+    exact = pcalm.gradients(net, BP(), x, y)
+    for engine in BLOCKS:
+        assert_same(pcalm.gradients(net, PCALM(4, 0.2, credit="after"), x, y, kkt, engine), exact, 200 * EPS)
 
 
 X, Y = torch.zeros(3, 2), torch.zeros(3, 2)

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pcalm.blocks import Blocks, ParameterGradients, as_state, block_gradients, loss_gradient, summed
+from pcalm.blocks import Blocks, ParameterGradients, as_state, block_gradients, loss_gradient, plain_attention, summed
 from pcalm.dynamics import Gradients, State
 from pcalm.engines import Solution, reference_blocks, say_once
 from pcalm.engines.stacked import plus
@@ -86,8 +85,7 @@ class _Group:
         return self.stacked(held[0], held[1], z)
 
     def stacked(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], z: Tensor) -> Tensor:
-        # vmap runs fused attention kernels one by one; the plain formula it knows.
-        with sdpa_kernel(SDPBackend.MATH):
+        with plain_attention():
             return torch.func.vmap(functools.partial(functional_call, self.blocks[0]))((parameters, buffers), (z,))
 
     def parameter_gradients(self, z: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor | None]]:

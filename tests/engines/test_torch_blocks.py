@@ -16,7 +16,7 @@ from pcalm.dynamics import State
 from pcalm.engines import reference_blocks, say_once, stacked_blocks
 from pcalm.engines.stacked_blocks import alike
 from pcalm.methods import PC, PCALM, Method
-from tests.block_cases import CASES, Residual, case, convolutional, transformer
+from tests.block_cases import CASES, EPS, Residual, case, convolutional, transformer
 from tests.conftest import assert_near
 
 METHODS: dict[str, Method] = {
@@ -118,6 +118,16 @@ def test_alike() -> None:
     assert not alike(nn.Linear(3, 3), nn.Linear(3, 4))
     assert not alike(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1, dilation=1, padding_mode="circular"))
     assert not alike(tied(), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
+
+
+def test_torchs_own_transformer_layers_are_one_call(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    layers = (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True) for _ in range(3))
+    net = Blocks([nn.Linear(3, 8), *layers, nn.Sequential(nn.Flatten(), nn.Linear(32, 2))]).double().eval()
+    x, y = torch.randn(3, 4, 3).double(), torch.randn(3, 2).double()
+    assert_equal(net, PCALM(6, 0.05), x, y, None, 1000 * EPS)
+    assert not caplog.records
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 class Branching(nn.Module):
