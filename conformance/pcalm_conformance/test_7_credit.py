@@ -21,6 +21,7 @@ CONES = product(
 
 def movement(check: Check, case: Recipe, steps: int) -> tuple[np.ndarray, np.ndarray, float]:
     """How far each layer's activities and multipliers are from the start after some steps [L−1], and 1 as max|z|·ε."""
+    check.ask(case)
     rest = check.solve(case.but(method="bp", anchor=0.0, credit="before"))
     found = check.solve(case.but(steps=steps))
     moved = np.abs(found.activities.astype(np.float64) - rest.activities).max(axis=(1, 2))

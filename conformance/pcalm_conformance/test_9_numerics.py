@@ -35,7 +35,7 @@ SAMPLE = Recipe(depth=6, width=5, input_dim=7, output_dim=3)
 MANY: Settings = {**SHAPES[1], "batch": 19}
 MANY_QUICK = [
     Recipe(**MANY, activation=activation, **run)
-    for activation, run in zip(("tanh", "relu", "tanh", "relu"), (RUNS[0], RUNS[1], RUNS[3], RUNS[4]), strict=True)
+    for activation, run in zip(("tanh", "relu", "relu", "tanh", "relu"), RUNS, strict=True)
 ]
 
 
