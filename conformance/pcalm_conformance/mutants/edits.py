@@ -107,6 +107,9 @@ G_OUTPUT = "[*gradients, s_output / batch * (output_error(z).T @ phi(z[top]))]"
 NO_MULTIPLIERS = "        multipliers = np.zeros_like(feedforward)\n"
 IS_BP = 'if problem.method == "bp":\n'
 BP_RESULT = "return Solution(feedforward, multipliers, weight_gradients(q, feedforward))"
+CONSTANTS = (
+    "penalty, step_size, dual_step, anchor = problem.penalty, problem.step_size, problem.dual_step, problem.anchor"
+)
 SETTINGS = "        inner_steps, credit = problem.inner_steps, problem.credit\n"
 START = "        z = feedforward\n"
 INITIAL = "            z, multipliers = problem.initial\n"

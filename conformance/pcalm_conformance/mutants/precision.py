@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pcalm_conformance.mutants.edits import BLOCK, DUAL, G_BLOCK, RESULT, SCALES, edit
+from pcalm_conformance.mutants.edits import BLOCK, CONSTANTS, DUAL, G_BLOCK, RESULT, SCALES, edit
 
 PRECISION = (
     edit(
@@ -54,6 +54,24 @@ PRECISION = (
         "truncated(phi(z[layer - 1]), 10)",
         "NUM-4",
         corner=True,
+    ),
+    edit(
+        "three-pass-product",
+        "float32 products have the 16 bits of three passes in bfloat16",
+        BLOCK,
+        "phi(z[layer - 1])",
+        "truncated(phi(z[layer - 1]), 16)",
+        "NUM-4",
+        corner=True,
+    ),
+    edit(
+        "float32-step-size",
+        "the step size is a float32 number, whatever the dtype",
+        CONSTANTS,
+        "problem.step_size",
+        "float(np.float32(problem.step_size))",
+        "ENE-1",
+        "ENE-2",
     ),
     edit(
         "bfloat16-multipliers",
