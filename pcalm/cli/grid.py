@@ -124,6 +124,8 @@ def grid(
 ) -> None:
     """Train every combination of widths, depths, activations, methods, seeds and budgets, and record every run.
 
+    A run that diverges, or that is refused since its settings are unstable, is a result, too, and is recorded as such.
+
     Try: pcalm grid --preset quick --output results
     """
     given = {name: value for name, value in locals().items() if name in (*AXES, *SHARED)}

@@ -342,10 +342,18 @@ def test_a_diverged_run_is_a_result(cluster: str, tmp_path: Path) -> None:
     assert compute(exploding, tmp_path, scheduler=cluster) == Outcome(8, 8, 0, [], diverged=8)
 
 
-# At L = 3 the anchored settings are unstable, which training refuses: 4 − (2ρ + α) − 2ηκ < 0 for κ = 3/L = 1, η > 0.15.
 REFUSED = dataclasses.replace(SMALL, depths=(3, 6), methods=("bp", "anchored"))
 
 
+@pytest.fixture
+def anchored_as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With η = 1/λ_max it is unstable at L = 3, and refused: 4 − (2ρ + α) − 2ηκ < 0 for κ = 3/L = 1, η > 0.15."""
+    monkeypatch.setitem(
+        SETTINGS, "anchored", lambda depth: {"method": "pcalm", "step_size": "start", **anchored(depth)}
+    )
+
+
+@pytest.mark.usefixtures("anchored_as_at_the_start")
 def test_settings_that_cannot_run_are_a_result(cluster: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert compute(REFUSED, tmp_path, scheduler=cluster) == Outcome(16, 0, 16, [], refused=4)
     table = records.load_table(tmp_path)
@@ -652,6 +660,7 @@ def test_the_command(cluster: str, tmp_path: Path) -> None:
     assert run(*given, "--dry-run").stdout.startswith("4 runs: 4 done, 0 to do")
 
 
+@pytest.mark.usefixtures("anchored_as_at_the_start")
 def test_failures_end_the_command_with_status_1_and_refusals_do_not(cluster: str, tmp_path: Path) -> None:
     where = ("--output", str(tmp_path / "out"), "--scheduler", cluster)
     failed = run(*where, *options(dataclasses.replace(SMALL, batch_size=1441)))
