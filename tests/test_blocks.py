@@ -8,18 +8,21 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import pcalm
 from pcalm import blocks
+from pcalm.analysis import cosine
 from pcalm.blocks import Blocks
 from pcalm.dynamics import State
 from pcalm.engines import BLOCKS, MODULES
-from pcalm.methods import BP, PC, PCALM, Method
+from pcalm.methods import BP, PC, PCALM, Method, anchored
 from pcalm.network import ResidualMLP
-from tests.block_cases import CASES, EPS, Case, as_blocks, case
+from tests.block_cases import CASES, EPS, Case, as_blocks, case, convolutional
 from tests.conftest import assert_near, draw, rounding
 from tests.engines.engine_cases import METHODS, layered, problem, without_multipliers
 
@@ -409,3 +412,32 @@ def test_bad_arguments(change: dict[str, Any], message: str) -> None:
     for call in (pcalm.solve, pcalm.infer, pcalm.gradients):
         with pytest.raises(ValueError, match=re.escape(message)):
             call(**arguments)
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_alignment_of_a_convolutional_network_at_initialisation(seed: int) -> None:
+    """Handwritten digits, 16 samples, 8 channels, L = 16, as published for residual MLPs: PC-ALM aligns, PC does not.
+
+    Measured with these seeds: λ_max 4.18; cosine to BP of PC at 2L 0.79 to 0.92, of PC-ALM at 2L 0.995 to
+    1.00, anchored at 1.25L 0.98 to 0.99. The bounds leave 0.02.
+    """
+    digits = load_digits()
+    images = torch.tensor(digits.images)[np.random.default_rng(0).permutation(1797)[:1440]]
+    labels = torch.tensor(digits.target)[np.random.default_rng(0).permutation(1797)[:1440]]
+    x, y, depth = ((images - images.mean()) / images.std())[:16, None], labels[:16], 16
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = Blocks(convolutional(depth), "cross_entropy").double()
+    eta = pcalm.step_size(net, x)
+    assert isinstance(eta, float)
+    assert 4.1 < 1 / eta < 4.3
+    exact = pcalm.gradients(net, BP(), x, y)
+
+    def aligned(method: Method) -> float:
+        return cosine(pcalm.gradients(net, method, x, y), exact)
+
+    of_pcalm = aligned(PCALM(2 * depth, eta))
+    assert of_pcalm > 0.975
+    assert of_pcalm - aligned(PC(2 * depth, eta)) > 0.05
+    settings: dict[str, Any] = anchored(depth)
+    assert aligned(PCALM(round(1.25 * depth), eta, **settings)) > 0.96
