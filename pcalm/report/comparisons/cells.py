@@ -13,6 +13,11 @@ from pcalm.report.tables import Column, Value
 CONTEXT = ("implementation", "dataset", "activation", "epochs", "lr", "batch_size", "dtype", "device")
 CELL = (*CONTEXT, "width", "depth")
 HEADINGS = {"width": "N", "depth": "L", "batch_size": "batch size", "dataset": "data set"}
+# What comparisons and figures read of a run besides its cell.
+USED = (
+    *("key", "source", "setting", "budget", "seed", "steps", "inner_steps", "status", "diverged_step", "divergence"),
+    *("test_accuracy", "gradient_cosine", "gradient_norm_ratio", "seconds"),
+)
 Row = list[Value]
 
 
@@ -20,7 +25,11 @@ class Cells:
     """Training runs by cell: which parts of the context differ become columns, the others a sentence."""
 
     def __init__(self, training: pandas.DataFrame) -> None:
-        self.frame = training.assign(budget=training["budget"].fillna(0.0))
+        # Few columns, and text as plain objects: pandas takes a cell's rows from each column by itself.
+        frame = training[[*CELL, *USED]].assign(budget=training["budget"].fillna(0.0))
+        self.frame = frame.astype(
+            {name: object for name, dtype in frame.dtypes.items() if str(dtype) in ("str", "Int64")}
+        )
         self.varying = [name for name in CONTEXT if training[name].nunique() > 1]
         fixed = [name for name in CONTEXT if name not in self.varying]
         first = {} if training.empty else training.iloc[0].to_dict()
