@@ -97,7 +97,7 @@ def test_methods_differ_in_colour_line_and_marker() -> None:
         assert one[0] != other[0]
         assert one[2] != other[2]
     # BP is a solid line, too, but never has the colour or the marker of the anchored one.
-    assert len({str(line) for _, line, _ in STYLES.values()}) == 3
+    assert len({str(line) for _, line, _ in STYLES.values()}) == 4
 
 
 @pytest.mark.parametrize("vision", ["full", *VISIONS])

@@ -16,7 +16,7 @@ def figures(results: Results) -> list[Figure]:
     canvas = new_canvas(5.0, 3.2)
     ax = canvas.subplots()
     # No method is meant here, so none of the methods' colours.
-    styles = {"Gaussian": ("#999999", "-"), "antisymmetric": ("#CC79A7", "--"), "symmetric": ("#E69F00", "-.")}
+    styles = {"Gaussian": ("#009E73", "-"), "antisymmetric": ("#CC79A7", "--"), "symmetric": ("#E69F00", "-.")}
     for kind, (colour, line) in styles.items():
         curves = np.array([curve["cosine"] for curve in content["curves"] if curve["blocks"] == kind])
         ax.plot(content["curve_budgets"], curves.mean(0), color=colour, linestyle=line, label=kind)

@@ -9,11 +9,11 @@ STYLES: dict[str, tuple[str, Any, str]] = {
     "bp": ("#000000", "-", "o"),
     "pc": ("#D55E00", (0, (1, 1.2)), "s"),
     "pcalm": ("#0072B2", (0, (5, 2)), "^"),
-    "anchored-start": ("#56B4E9", (0, (3, 1, 1, 1)), "d"),
+    "anchored-start": ("#999999", (0, (3, 1, 1, 1)), "d"),
     "anchored": ("#56B4E9", "-", "D"),
-    "gauged": ("#009E73", "-", "P"),
+    "gauged": ("#882255", "-", "P"),
 }
-OTHERS = ("#CC79A7", "#E69F00", "#999999")
+OTHERS = ("#CC79A7", "#E69F00", "#009E73")
 
 
 def style_of(setting: str, marker: bool = True) -> dict[str, Any]:
