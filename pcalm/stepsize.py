@@ -39,13 +39,14 @@ POWER_ITERATIONS = 64
 
 
 class Hessian(NamedTuple):
-    """The Gauss-Newton Hessian in z (or u) of a batch's energy, in float64, as a map of vectors [n], or [R, n].
+    """The Gauss-Newton Hessian in z (or u) of a batch's energy, as a map of vectors [n], or [R, n].
 
     Attributes:
         product: v ↦ H v; no sample's part of it depends on another's.
         sizes: of the layers in a vector, each [B, …] laid flat.
         batch: B.
         replicas: R, or None.
+        dtype: of the vectors.
         device: where the vectors live.
     """
 
@@ -53,13 +54,14 @@ class Hessian(NamedTuple):
     sizes: list[int]
     batch: int
     replicas: int | None
+    dtype: torch.dtype
     device: torch.device
 
     def start(self) -> Tensor:
         """The power iteration's first vector, N(0, 1) from a generator seeded 0; the same for all replicas."""
         generator = torch.Generator("cpu").manual_seed(0)
         v = torch.randn(sum(self.sizes), dtype=torch.float64, generator=generator, device="cpu")
-        return v.to(self.device).expand(*(() if self.replicas is None else (self.replicas,)), -1)
+        return v.to(self.device, self.dtype).expand(*(() if self.replicas is None else (self.replicas,)), -1)
 
     def power_iteration(self, v: Tensor, iterations: int = POWER_ITERATIONS) -> tuple[Tensor, Tensor]:
         """The largest eigenvalue after so many iterations from v, [] or [R], and the vector to go on from."""
@@ -83,18 +85,29 @@ class Hessian(NamedTuple):
 
     def _norms(self, v: Tensor) -> Tensor:
         """‖v‖ of every sample, [B] or [R, B]; at least the smallest normal number, so that it divides."""
-        squares = [part.unflatten(-1, (self.batch, -1)).square().sum(-1) for part in v.split(self.sizes, dim=-1)]
-        return torch.stack(squares).sum(0).sqrt().clamp(min=torch.finfo(v.dtype).tiny)
+        squares = [part.square().sum((-3, -1)) for part in self._layers(v)]
+        return sum(squares[1:], squares[0]).sqrt().clamp(min=torch.finfo(v.dtype).tiny)
 
     def _per_sample(self, v: Tensor, factors: Tensor) -> Tensor:
-        parts = v.split(self.sizes, dim=-1)
-        return torch.cat(
-            [(part.unflatten(-1, (self.batch, -1)) * factors.unsqueeze(-1)).flatten(-2) for part in parts], dim=-1
-        )
+        factors = factors[..., None, :, None]
+        return torch.cat([(part * factors).flatten(-3) for part in self._layers(v)], dim=-1)
+
+    def _layers(self, v: Tensor) -> list[Tensor]:
+        """The vector as [..., layers, B, entries], layers of one size together."""
+        if len(set(self.sizes)) == 1:
+            return [v.unflatten(-1, (len(self.sizes), self.batch, -1))]
+        return [part.unflatten(-1, (1, self.batch, -1)) for part in v.split(self.sizes, dim=-1)]
 
 
-def hessian(net: ResidualMLP | Blocks, x: Tensor, penalty: float = 1.0, gauge: Any = None, y: Any = None) -> Hessian:
-    """The Hessian at the feed-forward state of x; arguments and errors as in `step_size`."""
+def hessian(
+    net: ResidualMLP | Blocks,
+    x: Tensor,
+    penalty: float = 1.0,
+    gauge: Any = None,
+    y: Any = None,
+    dtype: torch.dtype = torch.float64,
+) -> Hessian:
+    """The Hessian at the feed-forward state of x, in the dtype; other arguments and errors as in `step_size`."""
     net = unwrapped(net)
     require(
         isinstance(net, (ResidualMLP, Blocks)),
@@ -103,47 +116,47 @@ def hessian(net: ResidualMLP | Blocks, x: Tensor, penalty: float = 1.0, gauge: A
     rho = number("penalty", penalty, positive=True)
     w = 1.0 if gauge is None else laid_out("gauge", setting("gauge", gauge), net.replicas, net.depth - 1)
     if isinstance(net, Blocks):
-        return _of_blocks(net, x, rho, per_layer(w, net.depth - 1), y)
+        return _of_blocks(net, x, rho, per_layer(w, net.depth - 1), y, dtype)
     require(y is None, "y must be None for a ResidualMLP: the squared loss has the same curvature for all targets")
-    return _of_mlp(net, x, rho, w)
+    return _of_mlp(net, x, rho, w, dtype)
 
 
 @torch.no_grad()
-def _of_mlp(net: ResidualMLP, x: Tensor, rho: float, gauge: Setting) -> Hessian:
+def _of_mlp(net: ResidualMLP, x: Tensor, rho: float, gauge: Setting, dtype: torch.dtype) -> Hessian:
     net, parts = integrity.readable(net)
     x = check_inputs(net, x)
-    double = integrity.holding(net, [part.double() for part in parts])
-    z = double.feedforward(x.double())
-    slope, (_, s, s_out), w = double.dphi(z), double.scales, dynamics.setting(gauge, z)
+    copied = integrity.holding(net, [part.to(dtype) for part in parts])
+    z = copied.feedforward(x.to(dtype))
+    slope, (_, s, s_out), w = copied.dphi(z), copied.scales, dynamics.setting(gauge, z)
 
     def product(v: Tensor) -> Tensor:
         v = v.reshape(z.shape) / w
         below = v[..., :-1, :, :]
         constraint = v.clone()  # A v
-        constraint[..., 1:, :, :] -= below + s * (slope[..., :-1, :, :] * below) @ double.hidden_weight.mT
+        constraint[..., 1:, :, :] -= below + s * (slope[..., :-1, :, :] * below) @ copied.hidden_weight.mT
         constraint *= w * w * rho
         found = constraint.clone()  # ρ Aᵀ A v
-        found[..., :-1, :, :] -= dynamics.backproject(double, constraint, z)
-        output = s_out * (slope[..., -1, :, :] * v[..., -1, :, :]) @ double.output_weight.mT  # J v
-        found[..., -1, :, :] += s_out * (output @ double.output_weight) * slope[..., -1, :, :]  # Jᵀ J v
+        found[..., :-1, :, :] -= dynamics.backproject(copied, constraint, z)
+        output = s_out * (slope[..., -1, :, :] * v[..., -1, :, :]) @ copied.output_weight.mT  # J v
+        found[..., -1, :, :] += s_out * (output @ copied.output_weight) * slope[..., -1, :, :]  # Jᵀ J v
         return (found / w).flatten(-3)
 
     layers, batch, width = z.shape[-3:]
-    return Hessian(torch.no_grad()(product), [batch * width] * layers, batch, net.replicas, z.device)
+    return Hessian(torch.no_grad()(product), [batch * width] * layers, batch, net.replicas, dtype, z.device)
 
 
-def _of_blocks(net: Blocks, x: Tensor, rho: float, w: Sequence[float], y: Any) -> Hessian:
+def _of_blocks(net: Blocks, x: Tensor, rho: float, w: Sequence[float], y: Any, dtype: torch.dtype) -> Hessian:
     require(
         isinstance(net.loss, str) or y is not None,
         "y must be given for a loss of one's own, whose curvature may depend on the targets: step_size(net, x, y=y)",
     )
     refusals.check_inputs(net, x)
-    double = copy.deepcopy(net).double()
-    _, (*z, out) = refusals.check_inputs(double, x.double() if x.is_floating_point() else x)
+    double = copy.deepcopy(net).to(dtype)
+    _, (*z, out) = refusals.check_inputs(double, x.to(dtype) if x.is_floating_point() else x)
     if y is None:  # the known losses' curvature is the same for all targets
         y = torch.zeros_like(out) if net.loss == "squared" else out.new_zeros(len(out), dtype=torch.int64)
     elif isinstance(y, Tensor) and y.is_floating_point():
-        y = y.double()
+        y = y.to(dtype)
     refusals.check_targets(double, out, y)
     push, pull = blocks.linear_maps(double, z)
     curvature = blocks.loss_curvature(double, out, y)
@@ -155,7 +168,7 @@ def _of_blocks(net: Blocks, x: Tensor, rho: float, w: Sequence[float], y: Any) -
         q = [rho * w[h] ** 2 * (v[h] - up[h - 1] if h else v[h]) for h in hidden] + [-curvature(up[-1])]  # ρ A v
         return torch.cat([((q[h] - pull(h, q[h + 1])) / w[h]).flatten() for h in hidden])
 
-    return Hessian(product, sizes, len(out), None, z[0].device)
+    return Hessian(product, sizes, len(out), None, dtype, z[0].device)
 
 
 @independent

@@ -290,8 +290,7 @@ class Training:
             self.tracker.follow_gauge(x, state)
         self.optimiser.step()
         self._still()
-        if self.tracker.moves:
-            self.tracker.follow_weights()
+        if self.tracker.moves and self.tracker.follow_weights():
             self.method = self.tracker.method
         if last:
             self._end_epoch()

@@ -95,7 +95,7 @@ def test_eta_follows_the_weights() -> None:
 
 def test_the_gauge_levels_what_passes() -> None:
     """The weights of a gauged training are near ‖δ_l‖/‖δ_{L-1}‖, which the rule never sees."""
-    training = Training([settings(gauge="credit", steps=24, epochs=3)])
+    training = Training([settings(gauge="credit", steps=36, epochs=6)])
     (run,) = training.run()
     assert run.net is not None
     x, y = training.probe
@@ -103,7 +103,7 @@ def test_the_gauge_levels_what_passes() -> None:
         delta = adjoint(run.net, run.net.feedforward(x), y).flatten(1).norm(dim=1)
     wanted = (delta / delta[-1]).log()
     found = torch.tensor(run.summary["gauge"]).log()
-    assert (found - wanted).abs().max() < 0.75 * wanted.abs().max()  # of ones it is 1
+    assert (found - wanted).abs().max() < 0.25 * wanted.abs().max()  # of ones it is 1; measured 0.08
     assert found[-1] == 0
     # The method of the next update is the settings in that gauge.
     method = training.method
