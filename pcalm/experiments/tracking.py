@@ -10,10 +10,10 @@ followed by one after the next update; as long as it hardly moves, the intervals
 
     η = min(1/λ_max, (4 − RESERVE) / (λ_max (2ρ + α) + 2κ))
 
-At T = 2L and N = L = 32 the checks take 4 % of a training step, and 6 % with the gauge (CPU time, one thread, measured).
-λ_max may grow by RESERVE/4 = 5 % between two checks before the iteration can become unstable, five times what makes
-the next check come at once; as long as a check follows every update, η belongs to the weights that it is used at. The
-least margin that was found with the η in use is in the run's summary.
+At T = 2L and N = L = 32 the checks take 4 % of a training step, and 6 % with the gauge (CPU time, one thread,
+measured). λ_max may grow by RESERVE/4 = 5 % between two checks before the iteration can become unstable, five times
+what makes the next check come at once; as long as a check follows every update, η belongs to the weights that it is
+used at. The least margin that was found with the η in use is in the run's summary.
 """
 
 from __future__ import annotations
