@@ -1,4 +1,7 @@
-"""The command line: `train`, `grid`, `report`, `doctor`. Exit status 0 done, 1 failed, 2 bad input, 130 interrupted."""
+"""The command line: `train`, `grid`, `report`, `check`, `doctor`.
+
+Exit status 0 done, 1 failed, 2 bad input, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from pcalm.checks import choice, location
+from pcalm.cli import check as cli_check
 from pcalm.cli import grid as cli_grid
 from pcalm.cli import report as cli_report
 from pcalm.cli.output import show, show_table, standard_output
@@ -174,6 +178,7 @@ def summary_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 app.command()(cli_grid.grid)
 app.command()(cli_report.report)
+app.command()(cli_check.check)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,26 +33,12 @@ def figures(results: Results) -> list[Figure]:
         axes = canvas.subplots(1, len(pictures), sharey=True, squeeze=False)[0]
         for ax, picture in zip(axes, pictures, strict=True):
             arrived, every, setting = np.array(picture["arrived"]), picture["every"], picture["method"]
-            last = every * len(arrived)
-            extent = (0.5, depth - 0.5, every / 2 / depth, (last + every / 2) / depth)
-            image = ax.imshow(
-                arrived,
-                cmap=CREDIT,
-                vmin=0,
-                vmax=2,
-                origin="lower",
-                aspect="auto",
-                extent=extent,
-                interpolation="nearest",
-            )
+            image = _panel(ax, arrived, depth, every)
             layers, times = np.arange(1, depth), every * np.arange(1, len(arrived) + 1) / depth
             ax.contour(layers, times, arrived, levels=[0.1], colors="#ffb000", linewidths=1.6)
             _wave(ax, depth, picture["step_size"], setting)
-            ax.set(title=short(name_of(setting)), xlabel="layer l", xlim=(1, depth - 1), ylim=(0, 4))
-            ax.grid(False)
-        axes[0].set_ylabel("iterations / L")
-        bar = canvas.colorbar(image, ax=axes, pad=0.015, fraction=0.035, extend="max")
-        bar.set_label("part of BP's credit that has arrived")
+            ax.set(title=short(name_of(setting)), xlim=(1, depth - 1), ylim=(0, 4))
+        _label(canvas, axes, image)
         caption = (
             f"−⟨q_l, δ_l⟩/‖δ_l‖² by layer and iteration, L = {depth}, N = {content['width']}, {content['activation']}. "
             "White is exactly BP's credit, blue less, red more; behind the yellow line one tenth has arrived. Credit "
@@ -62,6 +49,46 @@ def figures(results: Results) -> list[Figure]:
         title = f"The space–time picture of credit, L = {depth}"
         drawn.append(Figure(f"credit-{depth}", title, caption, canvas, (content["source"],)))
     return drawn
+
+
+@with_own_settings
+def of_network(network: str, depth: int, pictures: Sequence[tuple[str, Any]]) -> Figure:
+    """The same for one network: (method, arrived [T, L−1]) after every iteration, a panel each."""
+    canvas = new_canvas(3.0 * len(pictures) + 0.8, 3.9)
+    axes = canvas.subplots(1, len(pictures), sharey=True, squeeze=False)[0]
+    for ax, (name, arrived) in zip(axes, pictures, strict=True):
+        # What has diverged is drawn as nothing: it has no colour.
+        image = _panel(ax, np.ma.masked_invalid(arrived), depth, 1)
+        ax.set(title=short(name))
+    _label(canvas, axes, image)
+    caption = (
+        f"−⟨q_l, δ_l⟩/‖δ_l‖² by layer and iteration, {network}, L = {depth}. White is BP's credit, blue less, red more."
+    )
+    return Figure("credit", f"The space–time picture of credit, {network}", caption, canvas, ())
+
+
+def _panel(ax: Any, arrived: Any, depth: int, every: int) -> Any:
+    """The picture of one method, a row for every so many iterations."""
+    last = every * len(arrived)
+    extent = (0.5, depth - 0.5, every / 2 / depth, (last + every / 2) / depth)
+    ax.set_xlabel("layer l")
+    ax.grid(False)
+    return ax.imshow(
+        arrived,
+        cmap=CREDIT,
+        vmin=0,
+        vmax=2,
+        origin="lower",
+        aspect="auto",
+        extent=extent,
+        interpolation="nearest",
+    )
+
+
+def _label(canvas: Any, axes: Any, image: Any) -> None:
+    axes[0].set_ylabel("iterations / L")
+    bar = canvas.colorbar(image, ax=axes, pad=0.015, fraction=0.035, extend="max")
+    bar.set_label("part of BP's credit that has arrived")
 
 
 def _wave(ax: Any, depth: int, step_size: float, setting: str) -> None:
