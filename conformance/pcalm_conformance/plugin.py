@@ -419,7 +419,7 @@ def summary(run: Run, out: Any, detailed: bool) -> None:
         for record in wrong:
             if not record.follows_from:
                 out.write_line("")
-                out.write_line(record_module.failure_text(record, specs[name], own))
+                out.write_line(record_module.failure_text(record, specs[name], own, run.workplace))
         if following := [f"{r.requirement} (from {', '.join(r.follows_from)})" for r in wrong if r.follows_from]:
             out.write_line(f"\n{name}: mend those first; these follow from them: {'; '.join(following)}")
         if unexpected:

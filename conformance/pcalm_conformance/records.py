@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from pcalm_conformance.checking import BrokenImplementation, Check, Measurement, Nonconformity, NotRun, Unsupported
+from pcalm_conformance.isolation import Workplace
 from pcalm_conformance.replay import command
 from pcalm_conformance.requirements import CHAPTERS, REQUIREMENTS
 from pcalm_conformance.text import code
@@ -168,7 +169,7 @@ def likely_mistakes(records: Sequence[Record], requirement: str | None = None, m
     return [mistake for _, mistake in sorted(scored, key=lambda entry: -entry[0])[:most]]
 
 
-def failure_text(record: Record, spec: str, records: Sequence[Record]) -> str:
+def failure_text(record: Record, spec: str, records: Sequence[Record], workplace: Workplace | None = None) -> str:
     """The whole story of one failure, with a command to paste; `records` are all of the implementation."""
     requirement = REQUIREMENTS[record.requirement]
     lines = [f"{requirement.id} · {record.implementation}: {requirement.claim}"]
@@ -179,7 +180,7 @@ def failure_text(record: Record, spec: str, records: Sequence[Record]) -> str:
     if record.case:
         lines += [
             "  the smallest problem that shows it, for a terminal here:",
-            f"      {command(spec, requirement.id, record.case)}",
+            f"      {command(spec, requirement.id, record.case, workplace)}",
         ]
     if not record.broke and (mistakes := likely_mistakes(records, requirement.id)):
         lines += ["  known mistakes that fail like this:", *(f"      - {mistake}" for mistake in mistakes)]

@@ -9,19 +9,30 @@ of the problem's solution is from the oracle's. Exit status: 0 when the case hol
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import os
 import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pcalm_conformance import oracle
-from pcalm_conformance.checking import TESTS, BrokenImplementation, Check, Nonconformity, Unsupported, load_tests
+from pcalm_conformance.checking import (
+    TESTS,
+    BrokenImplementation,
+    Check,
+    Nonconformity,
+    Subject,
+    Unsupported,
+    load_tests,
+)
 from pcalm_conformance.guest import CannotLoad, InProcess, load
+from pcalm_conformance.isolation import Isolated, Workplace
 from pcalm_conformance.problems import Recipe
 from pcalm_conformance.protocol import Solution
 from pcalm_conformance.requirements import REQUIREMENTS
@@ -29,9 +40,14 @@ from pcalm_conformance.requirements import REQUIREMENTS
 PARENT = Path(__file__).parents[1]
 
 
-def command(spec: str, requirement: str, settings: Sequence[str]) -> str:
+def command(spec: str, requirement: str, settings: Sequence[str], workplace: Workplace | None = None) -> str:
     """The line for a shell that replays the case of those settings."""
-    line = shlex.join([sys.executable, "-m", "pcalm_conformance.replay", spec, requirement, *settings])
+    options = []
+    if workplace is not None and workplace.device != "cpu":
+        options += ["--device", workplace.device]
+    if workplace is not None and workplace.python != sys.executable:
+        options += ["--python", workplace.python]
+    line = shlex.join([sys.executable, "-m", "pcalm_conformance.replay", *options, spec, requirement, *settings])
     return line if importable() else f"PYTHONPATH={shlex.quote(str(PARENT))} {line}"
 
 
@@ -78,8 +94,23 @@ def replay(check: Check, case: Recipe) -> Nonconformity | None:
     return failure
 
 
+@contextlib.contextmanager
+def subject_of(module: str, name: str, device: str, python: str | None) -> Iterator[Subject]:
+    """The implementation: in this process, where a debugger can look at it, unless it needs another interpreter."""
+    if python is None:
+        yield InProcess(load(module, [name], device)[name])
+        return
+    isolated = Isolated(module, name, name, Workplace(os.getcwd(), device, python))
+    try:
+        yield isolated
+    finally:
+        isolated.stop()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="passed to an implementation that has a field `device`")
+    parser.add_argument("--python", help="the interpreter that it runs in (default: this one, and in this process)")
     parser.add_argument("implementation", metavar="MODULE:NAME")
     parser.add_argument("requirement", choices=REQUIREMENTS, metavar="ID")
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE")
@@ -88,9 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load_tests()
     try:
         case = Recipe.of(options.settings)
-        implementation = load(module, [name])[name]
-        check = Check(InProcess(implementation), REQUIREMENTS[options.requirement], dtype=case.dtype or "float64")
-        return 1 if replay(check, case) else 0
+        with subject_of(module, name, options.device, options.python) as subject:
+            check = Check(subject, REQUIREMENTS[options.requirement], dtype=case.dtype or "float64")
+            return 1 if replay(check, case) else 0
     except (CannotLoad, ValueError) as error:
         parser.error(str(error))
     except Unsupported:

@@ -15,7 +15,7 @@ QUICK = [
     for depth, activation in ((8, "relu"), (8, "tanh"), (32, "relu"))
 ]
 DEFAULT = product(
-    ({"depth": 8, "width": 32}, {"depth": 32, "width": 32}, {"depth": 64, "width": 8}, {"depth": 128, "width": 8}),
+    ({"depth": 8, "width": 32}, {"depth": 32, "width": 8}, {"depth": 32, "width": 32}, {"depth": 64, "width": 8}),
     activation=("relu", "tanh"),
 )
 WIDTHS, DEPTHS, SEEDS = (8, 16, 32, 64, 128), (8, 16, 32, 64, 128), (0, 1, 2)
@@ -25,7 +25,7 @@ def grid(narrowest: int = 8, widest: int = 128, deepest: int = 128) -> Callable[
     """Cells N × L that grow with the level; the full one has every cell but 128 × 128, and three seeds."""
 
     def at(level: str) -> list[Recipe]:
-        cells = QUICK if level == "quick" else QUICK + DEFAULT
+        cells = QUICK if level == "quick" else list(dict.fromkeys(QUICK + DEFAULT))
         if level == "full":
             shapes = [{"depth": L, "width": N} for L in DEPTHS for N in WIDTHS if N * L < 128 * 128]
             cells = product(shapes, activation=("relu", "tanh"), seed=SEEDS)

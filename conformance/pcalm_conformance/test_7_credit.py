@@ -99,8 +99,8 @@ def exponent(first: dict[int, int], nearest: int) -> tuple[float, float]:
 LONG = Recipe(depth=64, width=16, input_dim=8, output_dim=10, batch=8, step_size=None)
 CHAINS = levels(
     [LONG.but(activation="relu")],
-    [LONG.but(activation=activation) for activation in ("tanh", "linear")],
-    [LONG.but(depth=128, width=32, activation=activation) for activation in ACTIVATIONS],
+    [LONG.but(activation="tanh")],
+    [LONG.but(activation="linear"), *(LONG.but(depth=128, width=32, activation=one) for one in ACTIVATIONS)],
 )
 
 

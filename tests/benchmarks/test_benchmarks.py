@@ -81,7 +81,8 @@ def test_a_data_set_that_is_not_here_is_left_out(monkeypatch: pytest.MonkeyPatch
 
 def test_every_subject_has_benchmarks() -> None:
     subjects = {benchmark.name.split(".")[0] for benchmark, _ in ALL}
-    assert subjects == {f"bench_{name}" for name in ("inference", "gradient", "training", "stepsize", "data", "import")}
+    names = ("inference", "gradient", "training", "stepsize", "data", "import", "conformance")
+    assert subjects == {f"bench_{name}" for name in names}
 
 
 def test_every_unit_has_a_rule() -> None:

@@ -1,4 +1,4 @@
-"""PC-ALM, PC and BP in JAX: layers stacked, steps in `lax.scan`, derivatives by `jax.grad`.
+"""PC-ALM, PC and BP in JAX: layers stacked, steps in `lax.fori_loop`, derivatives by `jax.grad`.
 
 float64 is switched on around each call only, so that importing this module changes nothing for anybody else.
 """
@@ -26,10 +26,16 @@ class Weights(NamedTuple):
 
 
 class Settings(NamedTuple):
+    """All of them are arguments of the program, the numbers of steps, too: one compilation serves every budget."""
+
     step_size: Array
     penalty: Array
     dual_step: Array
     anchor: Array
+    steps: Array
+    inner_steps: Array
+    last_dual: Array  # whether the last dual step is taken
+    cold: Array  # whether to start at the feed-forward states, whatever the initial state says
 
 
 def predictions(weights: Weights, activation: str, x: Array, z: Array) -> tuple[Array, Array]:
@@ -71,42 +77,35 @@ def backprop(weights: Weights, x: Array, y: Array, activation: str) -> tuple[Arr
     return z, gradients
 
 
-@functools.partial(jax.jit, static_argnames=["activation", "steps", "inner_steps", "last_dual"])
+@functools.partial(jax.jit, static_argnames=["activation"])
 def infer(
-    weights: Weights,
-    x: Array,
-    y: Array,
-    initial: tuple[Array, Array] | None,
-    settings: Settings,
-    activation: str,
-    steps: int,
-    inner_steps: int,
-    last_dual: bool,
+    weights: Weights, x: Array, y: Array, initial: tuple[Array, Array], settings: Settings, activation: str
 ) -> tuple[Array, Array, Weights]:
     """(activities, multipliers, gradients) after the whole budget."""
-    step_size, penalty, dual_step, anchor = settings
     start = feedforward(weights, activation, x)
 
     def energy(z: Array, multipliers: Array, weights: Weights) -> Array:
         below, out = predictions(weights, activation, x, z)
-        return loss(out, y) + penalty / 2 * ((z - below + multipliers / penalty) ** 2).sum()
+        return loss(out, y) + settings.penalty / 2 * ((z - below + multipliers / settings.penalty) ** 2).sum()
 
     def primal(z: Array, multipliers: Array) -> Array:
-        return z - step_size * (jax.grad(energy)(z, multipliers, weights) + anchor * (z - start))
+        slope = jax.grad(energy)(z, multipliers, weights) + settings.anchor * (z - start)
+        return z - settings.step_size * slope
 
-    def one(state: tuple[Array, Array], is_last: Array) -> tuple[tuple[Array, Array], None]:
+    def one(t: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         z, multipliers = state
-        z, _ = jax.lax.scan(lambda z, _: (primal(z, multipliers), None), z, length=inner_steps)
+        z = jax.lax.fori_loop(0, settings.inner_steps, lambda _, z: primal(z, multipliers), z)
         errors = z - predictions(weights, activation, x, z)[0]
-        return (z, multipliers + jnp.where(is_last, last_dual, 1) * dual_step * errors), None
+        taken = (t < settings.steps) | settings.last_dual
+        return z, multipliers + jnp.where(taken, settings.dual_step, 0) * errors
 
-    state = (start, jnp.zeros_like(start)) if initial is None else initial
-    (z, multipliers), _ = jax.lax.scan(one, state, jnp.arange(1, steps + 1) == steps)
+    state = jnp.where(settings.cold, start, initial[0]), jnp.where(settings.cold, 0, initial[1])
+    z, multipliers = jax.lax.fori_loop(1, settings.steps + 1, one, state)
     return z, multipliers, jax.grad(lambda w: energy(z, multipliers, w) / len(x))(weights)
 
 
 class JaxScan:
-    """One compiled program per shape, activation and budget; all other settings are its arguments."""
+    """One compiled program per shape, activation and precision, and another for BP; all settings are its arguments."""
 
     name = "jax-scan"
 
@@ -121,21 +120,20 @@ class JaxScan:
                 multipliers = jnp.zeros_like(z)
             else:
                 is_pc = problem.method == "pc"
-                settings = problem.step_size, problem.penalty, problem.dual_step, problem.anchor
-                if is_pc:
-                    settings = problem.step_size, problem.penalty, 0.0, 0.0
-                initial = problem.initial
-                z, multipliers, gradients = infer(
-                    weights,
-                    x,
-                    y,
-                    None if initial is None else (jnp.asarray(initial[0], kind), jnp.asarray(initial[1], kind)),
-                    Settings(*(jnp.asarray(value, kind) for value in settings)),
-                    activation=problem.activation,
-                    steps=problem.steps,
-                    inner_steps=1 if is_pc else problem.inner_steps,
-                    last_dual=problem.credit == "after",
+                settings = Settings(
+                    jnp.asarray(problem.step_size, kind),
+                    jnp.asarray(problem.penalty, kind),
+                    jnp.asarray(0 if is_pc else problem.dual_step, kind),
+                    jnp.asarray(0 if is_pc else problem.anchor, kind),
+                    jnp.asarray(problem.steps),
+                    jnp.asarray(1 if is_pc else problem.inner_steps),
+                    jnp.asarray(problem.credit == "after"),
+                    jnp.asarray(problem.initial is None),
                 )
+                state = np.zeros((len(problem.weights) - 1, len(x), len(first)), kind)
+                initial = (state, state) if problem.initial is None else problem.initial
+                initial = jnp.asarray(initial[0], kind), jnp.asarray(initial[1], kind)
+                z, multipliers, gradients = infer(weights, x, y, initial, settings, activation=problem.activation)
             parts = [gradients.first, *gradients.blocks, gradients.last]
             return Solution(np.array(z), np.array(multipliers), [np.array(part) for part in parts])
 
