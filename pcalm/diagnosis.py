@@ -38,13 +38,12 @@ from pcalm.checks import integer, number, require
 from pcalm.gauge import follow_credit, gauge, passing
 from pcalm.methods import PC, PCALM, anchored
 from pcalm.problem import infer
-from pcalm.stepsize import hessian, stability_margin
+from pcalm.stepsize import hessian, kept_step_size, stability_margin
 from pcalm.surroundings import independent
 
 BUDGETS = (1.25, 2.0, 3.0, 4.0, 8.0)  # in multiples of L
 SAMPLES = 16
 TARGET = 0.95  # the cosine that a method is to reach
-RESERVE = 0.2  # of the stability margin, whose second-order part a state far from the feed-forward one uses up
 LEVEL = 4.2  # λ_max of a chain of near-isometries (measured 4.06 to 4.4 at initialisation)
 GAIN_ITERATIONS = 32
 # The local rule of `pcalm.gauge`, repeated from w = 1 as successive updates of a network at rest would.
@@ -295,8 +294,7 @@ def settings(name: str, depth: int, steps: int, eigenvalue: float) -> PC | PCALM
     else:
         chosen: dict[str, Any] = anchored(depth)
         method = PCALM(steps, 1.0, **chosen | {"anchor": chosen["anchor"] * eigenvalue / LEVEL})
-    steepest = 4 - stability_margin(method, eigenvalue)  # λ_max (2ρ + α) + 2κ
-    return dataclasses.replace(method, step_size=min(1 / eigenvalue, (4 - RESERVE) / steepest))
+    return dataclasses.replace(method, step_size=kept_step_size(method, eigenvalue))
 
 
 def _steps(budget: float, given: _Problem) -> int:

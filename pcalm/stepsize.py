@@ -21,6 +21,7 @@ Per singular value σ of A, one iteration of PC-ALM with anchor κ is a 2×2 map
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ from pcalm.problem import check_inputs
 from pcalm.surroundings import independent, unwrapped
 
 POWER_ITERATIONS = 64
+RESERVE = 0.2  # of the stability margin, for states off the feed-forward one and weights that move
 
 
 class Hessian(NamedTuple):
@@ -206,6 +208,16 @@ def step_size(
     """
     eigenvalue = largest_eigenvalue(net, x, penalty, gauge, y)
     return tuple(1 / each for each in eigenvalue) if isinstance(eigenvalue, tuple) else 1 / eigenvalue
+
+
+def kept_step_size(method: PC | PCALM, eigenvalue: float) -> float:
+    """The largest η up to 1/λ_max whose margin is RESERVE at least, for the method whatever its own η.
+
+    Arguments and errors as in `stability_margin`.
+    """
+    # The margin is 4 − η(λ_max (2ρ + α) + 2κ).
+    steepest = 4 - stability_margin(dataclasses.replace(method, step_size=1.0), eigenvalue)
+    return min(1 / eigenvalue, (4 - RESERVE) / steepest)
 
 
 def stability_margin(method: PC | PCALM, eigenvalue: float) -> float:

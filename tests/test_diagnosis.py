@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import pcalm
 from pcalm import diagnosis
 from pcalm.blocks import Blocks
+from pcalm.stepsize import RESERVE
 from tests.block_cases import CASES, case, convolutional
 
 SHORT = (2.0, 4.0)
@@ -56,7 +57,7 @@ def test_what_is_measured(right: diagnosis.Diagnosis) -> None:
     assert [each.name for each in right.trajectories] == ["PC", "PC-ALM", "anchored", "gauged anchored"]
     for each in right.trajectories:
         assert [(row.budget, row.steps) for row in each.alignments] == [(2.0, 10), (4.0, 20)]
-        assert each.margin >= diagnosis.RESERVE - 1e-9
+        assert each.margin >= RESERVE - 1e-9
         assert each.arrived.shape == (20, 4)
         found = pcalm.gauge(each.method, each.weights) if each.weights else each.method
         exact = pcalm.gradients(net, pcalm.BP(), x, y)

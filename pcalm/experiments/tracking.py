@@ -31,12 +31,11 @@ from pcalm.experiments.config import TrainingConfig
 from pcalm.gauge import follow_credit, gauge, passing
 from pcalm.methods import BP, PC, PCALM, Method
 from pcalm.network import ResidualMLP
-from pcalm.stepsize import hessian, stability_margin
+from pcalm.stepsize import hessian, kept_step_size, stability_margin
 
 FOLLOW = 1
 MOVED = 0.01
 LONGEST = 20
-RESERVE = 0.2
 
 
 class UnstableError(ValueError):
@@ -213,7 +212,7 @@ class Tracker:
         assert isinstance(method, (PC, PCALM))
         steepest = 4 - stability_margin(method, eigenvalue)  # λ_max (2ρ + α) + 2κ: the margin is 4 − η times this
         if config.step_size == "tracked":
-            return min(1 / eigenvalue, (4 - RESERVE) / steepest)
+            return kept_step_size(method, eigenvalue)
         size = 1 / eigenvalue if config.step_size in (None, "start") else float(config.step_size or 0)
         margin = 4 - size * steepest
         if not margin >= 0:

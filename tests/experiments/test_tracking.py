@@ -12,11 +12,11 @@ import pcalm
 from pcalm.dynamics import adjoint
 from pcalm.experiments import data
 from pcalm.experiments.config import TrainingConfig
-from pcalm.experiments.tracking import LONGEST, MOVED, RESERVE, Tracker
+from pcalm.experiments.tracking import LONGEST, MOVED, Tracker
 from pcalm.experiments.training import Training, train, train_replicas
 from pcalm.methods import PCALM, anchored
 from pcalm.network import ResidualMLP
-from pcalm.stepsize import largest_eigenvalue, stability_margin
+from pcalm.stepsize import RESERVE, largest_eigenvalue, stability_margin
 
 ANCHORED: dict[str, Any] = dict(anchored(6))
 SMALL = TrainingConfig(depth=6, width=6, batch_size=96, lr=1e-2, log_every=5, engine="reference", **ANCHORED)
