@@ -54,6 +54,7 @@ class Recipe:
         samples: which of the batch's samples, in which order; None for all.
         duplicates: how often the batch is repeated.
         scale: a factor of inputs, targets and initial state.
+        epochs: how long chapter 8 trains on `data`; no part of the problem.
     """
 
     depth: int = 4
@@ -85,6 +86,7 @@ class Recipe:
     samples: tuple[int, ...] | None = None
     duplicates: int = 1
     scale: float = 1.0
+    epochs: int = 0
 
     def but(self, **changes: object) -> Recipe:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

@@ -28,21 +28,21 @@ class Trained:
     cosine: float
 
 
-def train(check: Check, recipe: Recipe, epochs: int, lr: float) -> Trained:
-    """Trains the recipe's network on its data set with the implementation under test, once for all requirements.
+def train(check: Check, recipe: Recipe, lr: float) -> Trained:
+    """Trains the recipe's network on its data set for its epochs, once for all requirements.
 
     Raises:
         Nonconformity: the loss' gradient is no longer finite (as the check of every solution).
     """
     recipe = recipe.but(batch=BATCH)
-    key = recipe.resolved(), epochs, lr
+    key = recipe.resolved(), lr
     if key not in check.answers.trained:
-        check.answers.trained[key] = _train(check, recipe, epochs, lr)
+        check.answers.trained[key] = _train(check, recipe, lr)
     trained: Trained = check.answers.trained[key]
     return trained
 
 
-def _train(check: Check, recipe: Recipe, epochs: int, lr: float) -> Trained:
+def _train(check: Check, recipe: Recipe, lr: float) -> Trained:
     images, labels, test_images, test_labels = dataset(recipe.data)
     problem = recipe.problem()
     dtype, targets = np.dtype(problem.dtype), np.eye(10)
@@ -50,7 +50,7 @@ def _train(check: Check, recipe: Recipe, epochs: int, lr: float) -> Trained:
     first = [np.zeros_like(weight) for weight in weights]
     second = [np.zeros_like(weight) for weight in weights]
     rate, step = lr * math.sqrt(recipe.width / recipe.depth), 0
-    for epoch in range(epochs):
+    for epoch in range(recipe.epochs):
         order = np.random.default_rng(recipe.seed + epoch).permutation(len(images))
         for chosen in order[: len(order) // BATCH * BATCH].reshape(-1, BATCH):
             batch = {"inputs": images[chosen].astype(dtype), "targets": targets[labels[chosen]].astype(dtype)}

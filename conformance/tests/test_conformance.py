@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pcalm_conformance import catalogue, records
+from pcalm_conformance import catalogue, plugin, records
 from pcalm_conformance.records import Record
 from pcalm_conformance.requirements import REQUIREMENTS
 
@@ -265,6 +265,11 @@ def test_nothing_supported_is_an_error(suite: Any) -> None:
     assert status == 5
     assert "nothing was tested" in output
     assert {record.verdict for record in found.values()} == {"unsupported"}
+
+
+def test_workers_share_no_chapter() -> None:
+    name = "conformance/pcalm_conformance/test_8_training.py::test_pc_does_not[TRN-2-my-own]"
+    assert plugin.chapter_of(name) == "TRN my-own"
 
 
 def test_known_failures(suite: Any, tmp_path: Path) -> None:
