@@ -213,11 +213,18 @@ def step_size(
 def kept_step_size(method: PC | PCALM, eigenvalue: float) -> float:
     """The largest η up to 1/λ_max whose margin is RESERVE at least, for the method whatever its own η.
 
-    Arguments and errors as in `stability_margin`.
+    Raises:
+        ValueError: as in `stability_margin`, or settings so large that there is none.
     """
     # The margin is 4 − η(λ_max (2ρ + α) + 2κ).
     steepest = 4 - stability_margin(dataclasses.replace(method, step_size=1.0), eigenvalue)
-    return min(1 / eigenvalue, (4 - RESERVE) / steepest)
+    size = min(1 / eigenvalue, (4 - RESERVE) / steepest)
+    require(
+        size > 0,
+        f"penalty ρ = {method.penalty}, dual_step α = {method.dual_step} and anchor κ = {method.anchor} leave no stable "
+        f"step size at λ_max = {eigenvalue:.4g}; use smaller ones",
+    )
+    return size
 
 
 def stability_margin(method: PC | PCALM, eigenvalue: float) -> float:

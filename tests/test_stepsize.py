@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -13,7 +14,7 @@ import pcalm
 from pcalm.dynamics import State
 from pcalm.methods import PC, PCALM
 from pcalm.network import ResidualMLP
-from pcalm.stepsize import largest_eigenvalue, stability_margin
+from pcalm.stepsize import RESERVE, hessian, kept_step_size, largest_eigenvalue, stability_margin
 from tests.conftest import draw, rounding
 
 POWER_ITERATIONS = 64
@@ -152,3 +153,33 @@ def test_step_size_in_a_gauge_is_that_of_the_matrix_in_u(activation: str, replic
     value = found if isinstance(found, float) else found[1]
     # Rounding in u is scaled by the largest ratio of weights, twice.
     assert value == pytest.approx(float(v.norm()), rel=36 * rounding(net, POWER_ITERATIONS))
+
+
+def test_a_kept_step_size_leaves_the_reserve_and_is_never_zero() -> None:
+    for method in (PC(1, 0.1), PCALM(1, 0.1), PCALM(1, 0.1, 0.1, 3.5, anchor=1.0), PCALM(1, 0.1, 5.0, 5.0)):
+        eta = kept_step_size(method, 4.5)
+        margin = stability_margin(dataclasses.replace(method, step_size=eta), 4.5)
+        assert eta == 1 / 4.5 or margin == pytest.approx(RESERVE, abs=1e-12)
+        assert margin >= RESERVE - 1e-12
+    with pytest.raises(ValueError, match=r"anchor κ = 1e\+308 leave no stable step size at λ_max = 4\.5; use smaller"):
+        kept_step_size(PCALM(1, 0.1, anchor=1e308), 4.5)
+
+
+def test_following_sees_a_sample_that_overtakes() -> None:
+    """The sample that was largest falls back: the old vectors of all samples find the other one, that of the batch not."""
+    net, x, _, _ = draw("relu", depth=5, width=6, batch=2)
+    before = hessian(net, x)
+    _, v = before.follow(before.start(), 200)
+    _, whole = before.power_iteration(before.start(), 200)
+    values = [largest_eigenvalue(net, each[None]) for each in x]
+    larger = int(values[1] > values[0])
+    other = x.clone()
+    other[larger] = 0
+    after = hessian(net, other)
+    found, _ = after.follow(v, 30)
+    truth = largest_eigenvalue(net, other)
+    assert isinstance(truth, float)
+    # Thirty iterations of each sample's own: the eigenvalues are dense, so that a thousandth is what is left.
+    assert float(found) == pytest.approx(truth, rel=1e-2)
+    blind, _ = after.power_iteration(whole, 30)
+    assert float(blind) < 0.95 * truth
