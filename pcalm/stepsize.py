@@ -221,8 +221,8 @@ def kept_step_size(method: PC | PCALM, eigenvalue: float) -> float:
     size = min(1 / eigenvalue, (4 - RESERVE) / steepest)
     require(
         size > 0,
-        f"penalty ρ = {method.penalty}, dual_step α = {method.dual_step} and anchor κ = {method.anchor} leave no stable "
-        f"step size at λ_max = {eigenvalue:.4g}; use smaller ones",
+        f"penalty ρ = {method.penalty}, dual_step α = {method.dual_step} and anchor κ = {method.anchor} leave no "
+        f"stable step size at λ_max = {eigenvalue:.4g}; use smaller ones",
     )
     return size
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pcalm_conformance.protocol import Problem, Solution
+from pcalm_conformance.remembering import remembered
 
 Layers = list[np.ndarray]
 
@@ -110,6 +111,7 @@ def unstack(array: np.ndarray) -> Layers:
     return [np.empty(0), *np.asarray(array, dtype=np.float64)]
 
 
+@remembered
 def solve(problem: Problem) -> Solution:
     """The solution of a problem, in float64 whatever the problem's dtype."""
     net = Network(problem)

@@ -39,6 +39,7 @@ import numpy as np
 
 from pcalm_conformance import oracle
 from pcalm_conformance.protocol import Problem
+from pcalm_conformance.remembering import remembered
 
 SAFETY = 4.0  # Λ: 2·exp(−3Λ²/2) = 8e-11
 TANH = 8  # 4 units in the last place, in u
@@ -81,6 +82,7 @@ def unit_roundoff(dtype: str) -> float:
     return float(np.finfo(dtype).eps) / 2
 
 
+@remembered
 def bounds(problem: Problem) -> Bounds:
     """How far a right solution of the problem may be from the oracle's; with steps = 0 only the weight gradients at its
     initial state are computed."""
