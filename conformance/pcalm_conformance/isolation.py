@@ -125,8 +125,9 @@ class Guest:
         self.control, watched = socket.socketpair()
         self.printed, printer = os.pipe()
         ends = theirs.fileno(), watched.fileno()
+        # Unbuffered (-u): what was printed is known in its order, and even where the adapter crashes.
         self.process = subprocess.Popen(
-            [workplace.python, str(CHILD), workplace.directory, module, workplace.device, *map(str, ends)],
+            [workplace.python, "-u", str(CHILD), workplace.directory, module, workplace.device, *map(str, ends)],
             stdin=subprocess.DEVNULL,
             stdout=printer,
             stderr=printer,

@@ -16,7 +16,7 @@ from pcalm.checks import choice, location
 from pcalm.cli import check as cli_check
 from pcalm.cli import grid as cli_grid
 from pcalm.cli import report as cli_report
-from pcalm.cli.output import show, show_table, standard_output
+from pcalm.cli.output import show, show_table, standard_streams
 from pcalm.engines import MODULES, reasons
 from pcalm.experiments import data, machine, rundir, training
 from pcalm.experiments.config import DTYPE_NAMES, GAUGES, STEP_SIZES, TrainingConfig
@@ -209,5 +209,5 @@ def _data_place(name: str) -> str:
 
 
 def main() -> None:
-    with standard_output():
+    with standard_streams():
         app(prog_name="pcalm")

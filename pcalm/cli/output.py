@@ -1,4 +1,4 @@
-"""What the commands print on the standard output stream."""
+"""What the commands print on the standard streams."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ def show_table(rows: Iterable[tuple[str, ...]]) -> None:
 
 
 @contextlib.contextmanager
-def standard_output() -> Iterator[None]:
-    """Prints every character that the output's encoding lacks as a question mark; leaves nothing to be printed behind.
+def standard_streams() -> Iterator[None]:
+    """Prints every character that the output's encoding lacks as a question mark; leaves nothing unprinted behind.
 
     Cp1252 has no λ, and a finished run shall not lose its result for that. What could not be written fails once more
-    as Python ends, with a traceback, unless it goes to nowhere.
+    as Python ends, with a traceback or a status of 120, unless it goes to nowhere.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
         yield
     finally:
-        if sys.stdout is not None:
-            try:
-                sys.stdout.flush()
-            except OSError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                try:
+                    stream.flush()
+                except OSError:
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -186,7 +186,7 @@ def test_values_may_be_arrays_of_any_kind() -> None:
         ({"widths": (8, 0)}, "widths must be at least 1, got 0"),
         ({"depths": (2,)}, "depths must be at least 3, got 2"),
         ({"depths": ("8",)}, "depths must be an integer, got '8'"),
-        ({"methods": ("adam",)}, "methods must be one of 'bp', 'pc', 'pcalm', 'anchored', got 'adam'"),
+        ({"methods": ("adam",)}, "methods must be one of 'bp', 'pc', 'pcalm', 'anchored', 'gauged', got 'adam'"),
         ({"budgets": (0,)}, "budgets must be positive and finite, got 0"),
         ({"activations": ("gelu",)}, "activations must be one of .*, got 'gelu'"),
         ({"datasets": ("cifar",)}, "datasets must be one of .*, got 'cifar'"),
