@@ -77,7 +77,7 @@ class Tracker:
             self.vector: Tensor | None = None
         else:
             self.eigenvalues, self.vector = self._eigenvalues(None)
-            self.step_sizes = self._choose()
+            self.step_sizes = list(map(self._step_size, self.configs, self.eigenvalues))
             self.margins = self.margins_now(self.eigenvalues)
         self.margins_at_start, self.least_margins = list(self.margins), list(self.margins)
 
@@ -199,20 +199,17 @@ class Tracker:
         eigenvalues, vector = hessian(self.net, self.probe, gauge=w, dtype=self.net.dtype).follow(vector, FOLLOW)
         return eigenvalues.tolist(), vector
 
-    def _choose(self) -> list[float]:
-        """η of every replica at the present eigenvalues.
+    def _step_size(self, config: TrainingConfig, eigenvalue: float) -> float:
+        """η of a replica at its eigenvalue.
 
         Raises:
-            UnstableError: one that is unstable, where it may not be chosen smaller.
+            UnstableError: it is unstable, and may not be chosen smaller.
         """
-        return [self._step_size(config, value) for config, value in zip(self.configs, self.eigenvalues, strict=True)]
-
-    def _step_size(self, config: TrainingConfig, eigenvalue: float) -> float:
         method = config.with_step_size(1.0)
         assert isinstance(method, (PC, PCALM))
-        steepest = 4 - stability_margin(method, eigenvalue)  # λ_max (2ρ + α) + 2κ: the margin is 4 − η times this
         if config.step_size == "tracked":
             return kept_step_size(method, eigenvalue)
+        steepest = 4 - stability_margin(method, eigenvalue)  # λ_max (2ρ + α) + 2κ: the margin is 4 − η times this
         size = 1 / eigenvalue if config.step_size in (None, "start") else float(config.step_size or 0)
         margin = 4 - size * steepest
         if not margin >= 0:
