@@ -32,6 +32,8 @@ implementation, but not how runs were packed. A file takes its place when it is 
     train_loss           mean over the last epoch's logged batches
     gradient_cosine, gradient_norm_ratio
                          of the weight gradient to BP's, on the first 64 training samples after training
+    test_correct         which test samples are classified correctly after the last epoch, in their order: base64 of
+                         `numpy.packbits`; null if it has not finished, and in records of before it was written
     updates              weight updates made
     margin_at_start, margin, least_margin
                          stability margin before and after training (stable above 0), and the least that was found with
@@ -127,6 +129,7 @@ COLUMNS = {
     "train_loss": ("summary", "train_loss", "float64"),
     "gradient_cosine": ("summary", "gradient_cosine", "float64"),
     "gradient_norm_ratio": ("summary", "gradient_norm_ratio", "float64"),
+    "test_correct": ("summary", "test_correct", "str"),
     "updates": ("summary", "updates", "int64"),
     "margin_at_start": ("summary", "margin_at_start", "float64"),
     "margin": ("summary", "margin", "float64"),
@@ -145,11 +148,12 @@ COLUMNS = {
 }
 
 # What has no value for some runs, or was not written by every version: all other text must be there.
-MAY_LACK = ("step_size_rule", "divergence", "finished", "commit", *VERSIONS, "platform", "machine")
+MAY_LACK = ("step_size_rule", "divergence", "test_correct", "finished", "commit", *VERSIONS, "platform", "machine")
 RANGES: dict[str, Check] = {
     "key": matching("[0-9a-f]{32}", "32 hexadecimal digits"),
     **{name: integer(1) for name in ("depth", "width", "steps", "inner_steps", "batch_size", "log_every", "replicas")},
     "seed": integer(-LARGEST - 1),
+    "test_correct": matching("[A-Za-z0-9+/]*={0,2}", "base64"),
     "test_accuracy": number(0, 1),
     **{name: number(0) for name in ("step_size", "budget", "seconds", "gradient_norm_ratio")},
 }

@@ -11,6 +11,7 @@ start, on the first 64 training samples, unless a step size is given.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
 import time
@@ -326,19 +327,17 @@ class Training:
             self._diverged(replica, *self.probe, None)
         self._still()
         self.tracker.measure()
-        accuracies = self._test_accuracies()
+        accuracies = self._correct().double().mean(-1).tolist()
         for replica in self.alive:
             row = self.metrics[replica][-1]
             row["test_accuracy"] = accuracies[replica]
             row["margin"] = self.tracker.margins[replica] if self.tracker.margins else None
 
     @torch.no_grad()
-    def _test_accuracies(self) -> list[float]:
-        right = torch.zeros(len(self.configs), dtype=torch.int64, device=self.net.device)
-        chunks = (part.split(EVALUATION_BATCH) for part in (self.data.test_inputs, self.data.test_labels))
-        for x, labels in zip(*chunks, strict=True):
-            right += (self.net(x).argmax(-1) == labels).sum(-1)
-        return (right.double() / len(self.data.test_labels)).tolist()
+    def _correct(self) -> Tensor:
+        """Whether each test sample is classified correctly, [R, samples]."""
+        predictions = [self.net(x).argmax(-1) for x in self.data.test_inputs.split(EVALUATION_BATCH)]
+        return torch.cat(predictions, dim=-1) == self.data.test_labels
 
     @torch.no_grad()
     def _diverged(self, replica: int, x: Tensor, y: Tensor, gradients: dynamics.Gradients | None) -> None:
@@ -382,6 +381,7 @@ class Training:
         own, exact = (self.engine.solve(self.net, method, x, y, None).gradients for method in (self.method, BP()))
         for replica in nonfinite(own):
             self._diverged(replica, *self.probe, own)
+        correct = self._correct()
         self.seconds = time.perf_counter() - started
         runs = []
         for replica, (config, metrics, divergence) in enumerate(
@@ -395,6 +395,7 @@ class Training:
                     "train_loss": float(np.mean([row["loss"] for row in metrics if row["epoch"] == config.epochs])),
                     "gradient_cosine": plain(analysis.cosine(*compared)),
                     "gradient_norm_ratio": plain(analysis.norm_ratio(*compared)),
+                    "test_correct": packed(correct[replica]),
                 }
             net = self.net.replica(replica) if divergence is None else None
             runs.append(Run(config, metrics, summary, net, divergence))
@@ -412,6 +413,7 @@ class Training:
             "train_loss": None,
             "gradient_cosine": None,
             "gradient_norm_ratio": None,
+            "test_correct": None,
             "seconds": self.seconds,
             "samples_per_second": self.done * self.config.batch_size / self.seconds,
             "updates": trained,
@@ -421,6 +423,11 @@ class Training:
             "replicas": len(self.configs),
             "environment": environment(self.net.device),
         }
+
+
+def packed(bits: Tensor) -> str:
+    """Booleans as text: base64 of `numpy.packbits`."""
+    return base64.b64encode(np.packbits(bits.cpu().numpy()).tobytes()).decode("ascii")
 
 
 def converged(run: Run) -> Run:

@@ -27,6 +27,7 @@ SUMMARY = {
     "train_loss": 0.125,
     "gradient_cosine": 0.9,
     "gradient_norm_ratio": 0.8,
+    "test_correct": "/4A=",
     "step_size": 0.23,
     "margin_at_start": 1.0,
     "margin": 0.9,
@@ -40,6 +41,7 @@ DIVERGED = SUMMARY | {
     "train_loss": None,
     "gradient_cosine": None,
     "gradient_norm_ratio": None,
+    "test_correct": None,
 }
 CURVE: dict[str, list[Any]] = {
     "step": [10, 20],

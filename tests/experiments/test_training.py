@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
 import json
@@ -118,6 +119,8 @@ def test_rows_of_the_metrics() -> None:
     assert run.net is not None
     right = run.net(digits.test_inputs).argmax(1) == digits.test_labels
     assert run.metrics[-1]["test_accuracy"] == float(right.double().mean())
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(run.summary["test_correct"]), np.uint8), count=len(right))
+    assert (bits == right.numpy()).all()
 
 
 def test_summary() -> None:
