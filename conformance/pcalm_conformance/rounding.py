@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -100,12 +100,9 @@ class _Analysis:
         self.kept: dict[tuple[str, int], np.ndarray] = {}
         self.absolute = [np.abs(weight) for weight in self.net.W]
         is_pc = problem.method == "pc"
-        self.eta, self.rho, self.alpha = map(self.each, (problem.step_size, problem.penalty, problem.dual_step))
-        self.kappa, self.inner_steps = self.each(0.0 if is_pc else problem.anchor), 1 if is_pc else problem.inner_steps
-
-    def each(self, setting: Any) -> np.ndarray:
-        """A setting, or one for each hidden layer, by layer [L]; the first entry is not used."""
-        return np.array([0.0, *np.broadcast_to(np.asarray(setting, np.float64), self.net.L - 1)])
+        each = self.net.each
+        self.eta, self.rho, self.alpha = map(each, (problem.step_size, problem.penalty, problem.dual_step))
+        self.kappa, self.inner_steps = each(0.0 if is_pc else problem.anchor), 1 if is_pc else problem.inner_steps
 
     def signs(self, *shape: int) -> np.ndarray:
         return 2 * self.rng.integers(0, 2, (self.samples, *shape), dtype=np.int8) - 1
@@ -173,7 +170,7 @@ class _Analysis:
         return Rounded(value, np.abs(value), here.error - below.error), own
 
     def plus_residual(
-        self, operation: str, factors: np.ndarray, state: list[Layer], lam: list[Rounded]
+        self, operation: str, factors: list[float], state: list[Layer], lam: list[Rounded]
     ) -> list[Rounded]:
         """factor·c_l + λ_l; four roundings, as in factor·(c_l + λ_l/factor)."""
         found = [lam[0]]

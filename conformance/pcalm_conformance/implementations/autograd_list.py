@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,24 +58,31 @@ class AutogradList:
         is_pc = problem.method == "pc"
         inner_steps = 1 if is_pc else problem.inner_steps
 
-        def energy(z: list[Tensor], multipliers: list[Tensor], anchor: float) -> Tensor:
+        def each(setting: Any) -> list[float]:
+            """A setting of every hidden layer."""
+            return list(setting) if np.ndim(setting) else [setting] * len(layers)
+
+        eta, rho, alpha = each(problem.step_size), each(problem.penalty), each(problem.dual_step)
+
+        def energy(z: list[Tensor], multipliers: list[Tensor], anchor: Any) -> Tensor:
             """Per sample, [B]."""
             total = loss(readout(z[-1]), y)
-            for layer, below, here, multiplier, start in zip(layers, [x, *z], z, multipliers, anchors, strict=False):
-                error = here - layer(below) + multiplier / problem.penalty
-                total = total + problem.penalty / 2 * error.square().sum(-1)
-                total = total + anchor / 2 * (here - start).square().sum(-1)
+            parts = zip(layers, [x, *z], z, multipliers, anchors, rho, each(anchor), strict=False)
+            for layer, below, here, multiplier, start, penalty, kappa in parts:
+                error = here - layer(below) + multiplier / penalty
+                total = total + penalty / 2 * error.square().sum(-1)
+                total = total + kappa / 2 * (here - start).square().sum(-1)
             return total
 
         for t in range(1, problem.steps + 1):
             for _ in range(inner_steps):
                 z = [here.detach().requires_grad_() for here in z]
                 slopes = torch.autograd.grad(energy(z, multipliers, 0.0 if is_pc else problem.anchor).sum(), z)
-                z = [here - problem.step_size * slope for here, slope in zip(z, slopes, strict=True)]
+                z = [here - step * slope for here, step, slope in zip(z, eta, slopes, strict=True)]
             if not is_pc and (t < problem.steps or problem.credit == "after"):
                 with torch.no_grad():
                     errors = [here - layer(below) for layer, below, here in zip(layers, [x, *z], z, strict=False)]
-                    multipliers = [m + problem.dual_step * c for m, c in zip(multipliers, errors, strict=True)]
+                    multipliers = [m + step * c for m, step, c in zip(multipliers, alpha, errors, strict=True)]
         z = [here.detach() for here in z]
         return solution(z, multipliers, torch.autograd.grad(energy(z, multipliers, 0.0).mean(), parameters))
 

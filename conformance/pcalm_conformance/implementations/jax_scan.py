@@ -26,7 +26,8 @@ class Weights(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """All of them are arguments of the program, the numbers of steps, too: one compilation serves every budget."""
+    """All of them are arguments of the program, the numbers of steps, too: one compilation serves every budget, and
+    one number for each hidden layer [L−1, 1, 1] as well as one for all."""
 
     step_size: Array
     penalty: Array
@@ -86,7 +87,7 @@ def infer(
 
     def energy(z: Array, multipliers: Array, weights: Weights) -> Array:
         below, out = predictions(weights, activation, x, z)
-        return loss(out, y) + settings.penalty / 2 * ((z - below + multipliers / settings.penalty) ** 2).sum()
+        return loss(out, y) + (settings.penalty / 2 * (z - below + multipliers / settings.penalty) ** 2).sum()
 
     def primal(z: Array, multipliers: Array) -> Array:
         slope = jax.grad(energy)(z, multipliers, weights) + settings.anchor * (z - start)
@@ -120,11 +121,16 @@ class JaxScan:
                 multipliers = jnp.zeros_like(z)
             else:
                 is_pc = problem.method == "pc"
+                layers = (len(problem.weights) - 1, 1, 1)
+
+                def each(setting: Any) -> Array:
+                    return jnp.asarray(np.broadcast_to(np.reshape(setting, (-1, 1, 1)), layers), kind)
+
                 settings = Settings(
-                    jnp.asarray(problem.step_size, kind),
-                    jnp.asarray(problem.penalty, kind),
-                    jnp.asarray(0 if is_pc else problem.dual_step, kind),
-                    jnp.asarray(0 if is_pc else problem.anchor, kind),
+                    each(problem.step_size),
+                    each(problem.penalty),
+                    each(0 if is_pc else problem.dual_step),
+                    each(0 if is_pc else problem.anchor),
                     jnp.asarray(problem.steps),
                     jnp.asarray(1 if is_pc else problem.inner_steps),
                     jnp.asarray(problem.credit == "after"),

@@ -71,6 +71,10 @@ class NumpyLoop:
         inner_steps, credit = problem.inner_steps, problem.credit
         if problem.method == "pc":
             dual_step, anchor, inner_steps, credit = 0.0, 0.0, 1, "before"
+        # [1, 1, 1], or one for each hidden layer [L−1, 1, 1].
+        step_size, penalty, dual_step, anchor = (
+            np.reshape(setting, (-1, 1, 1)).astype(x.dtype) for setting in (step_size, penalty, dual_step, anchor)
+        )
         z = feedforward
         if problem.initial is not None:
             z, multipliers = problem.initial

@@ -7,6 +7,7 @@ the scales and what is returned need the true width.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -94,17 +95,22 @@ class Tile:
             return np.tanh(u)
         return np.maximum(u, 0) if self.problem.activation == "relu" else u
 
-    def evaluate(self, penalty: float) -> None:
+    def each(self, setting: Any) -> np.ndarray:
+        """A setting of every hidden layer, [L−1]."""
+        return np.broadcast_to(np.asarray(setting, self.q.dtype), len(self.q))
+
+    def evaluate(self, setting: Any) -> None:
         """φ, φ', q and the output's error from z and λ."""
+        penalty = self.each(setting)
         self.active[:] = self.phi(self.z)
         if self.problem.activation == "tanh":
             self.slope[:] = 1 - self.active**2
         else:
             self.slope[:] = 1 if self.problem.activation == "linear" else self.z > 0
-        self.q[0] = penalty * (self.z[0] - self.first) + self.multipliers[0]
+        self.q[0] = penalty[0] * (self.z[0] - self.first) + self.multipliers[0]
         for layer, weight in enumerate(self.weights, 1):
             below = self.z[layer - 1] + self.active[layer - 1] @ weight.T
-            self.q[layer] = penalty * (self.z[layer] - below) + self.multipliers[layer]
+            self.q[layer] = penalty[layer] * (self.z[layer] - below) + self.multipliers[layer]
         self.error = self.active[-1] @ self.readout.T - self.targets
 
     def from_above(self, layer: int) -> np.ndarray:
@@ -121,16 +127,17 @@ class Tile:
                 self.q[layer] = self.from_above(layer)
             return
         is_pc = problem.method == "pc"
-        dual_step, anchor = (0.0, 0.0) if is_pc else (problem.dual_step, problem.anchor)
+        settings = (problem.step_size, 0.0, 0.0) if is_pc else (problem.step_size, problem.dual_step, problem.anchor)
+        step_size, dual_step, anchor = map(self.each, settings)
         for t in range(1, problem.steps + 1):
             for _ in range(1 if is_pc else problem.inner_steps):
                 self.evaluate(problem.penalty)
                 for layer in range(top, -1, -1):
-                    force = self.q[layer] - self.from_above(layer) + anchor * (self.z[layer] - self.start[layer])
-                    self.z[layer] -= problem.step_size * force
+                    force = self.q[layer] - self.from_above(layer) + anchor[layer] * (self.z[layer] - self.start[layer])
+                    self.z[layer] -= step_size[layer] * force
             self.evaluate(1.0)
             if t < problem.steps or problem.credit == "after":
-                self.multipliers += dual_step * (self.q - self.multipliers)
+                self.multipliers += dual_step[:, None, None] * (self.q - self.multipliers)
         self.evaluate(problem.penalty)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ class Style:
         return self.dot(np.hstack([skip, states]), np.vstack([identity, scale * weights]))
 
     def solve(self, problem: Problem) -> Solution:
-        weights, x, y, rho = problem.weights, problem.inputs, problem.targets, problem.penalty
+        weights, x, y = problem.weights, problem.inputs, problem.targets
         (width, inputs), depth, batch = weights[0].shape, len(problem.weights), len(problem.inputs)
         first, block, last = 1 / math.sqrt(inputs), 1 / math.sqrt(width * depth), 1 / width
         top, hidden = depth - 2, range(depth - 1)
@@ -136,14 +137,21 @@ class Style:
             return Solution(np.stack(z), np.stack(lam), weight_gradients([-layer for layer in delta], z))
         if problem.initial is not None:
             z, lam = (list(part) for part in problem.initial)
-        eta, is_pc = problem.step_size, problem.method == "pc"
-        kappa, inner = (0.0, 1) if is_pc else (problem.anchor, problem.inner_steps)
+        is_pc = problem.method == "pc"
+        inner = 1 if is_pc else problem.inner_steps
+
+        def each(setting: Any) -> list[float]:
+            """A setting of every hidden layer."""
+            return list(setting) if np.ndim(setting) else [setting] * len(hidden)
+
+        eta, rho, alpha = each(problem.step_size), each(problem.penalty), each(problem.dual_step)
+        kappa = each(0.0 if is_pc else problem.anchor)
 
         def credit(z: list[Array], lam: list[Array]) -> list[Array]:
             c = [z[layer] - prediction(z, layer) for layer in hidden]
             if self.term_by_term:
-                return [rho * (c[layer] + lam[layer] / rho) for layer in hidden]
-            return [rho * c[layer] + lam[layer] for layer in hidden]
+                return [rho[layer] * (c[layer] + lam[layer] / rho[layer]) for layer in hidden]
+            return [rho[layer] * c[layer] + lam[layer] for layer in hidden]
 
         def primal(z: list[Array], lam: list[Array]) -> list[Array]:
             q, moved = credit(z, lam), []
@@ -153,11 +161,11 @@ class Style:
                     terms += [sent(loss_signal(z), z, top)]
                 else:
                     terms += [-q[layer + 1], -sent(q[layer + 1], z, layer)]
-                if kappa:
-                    terms += [kappa * (z[layer] - start[layer])]
+                if kappa[layer]:
+                    terms += [kappa[layer] * (z[layer] - start[layer])]
                 here = z[layer]
                 for term in terms if self.term_by_term else [sum(terms[1:], terms[0])]:
-                    here = here - eta * term
+                    here = here - eta[layer] * term
                 moved.append(here)
             return moved
 
@@ -165,10 +173,10 @@ class Style:
             for _ in range(inner):
                 z = primal(z, lam)
             if not is_pc and (t < problem.steps or problem.credit == "after"):
-                lam = [lam[layer] + problem.dual_step * (z[layer] - prediction(z, layer)) for layer in hidden]
+                lam = [lam[layer] + alpha[layer] * (z[layer] - prediction(z, layer)) for layer in hidden]
         q = credit(z, lam)
         if self.keeps_credit and not is_pc:
-            lam = [q[layer] - rho * (z[layer] - prediction(z, layer)) for layer in hidden]
+            lam = [q[layer] - rho[layer] * (z[layer] - prediction(z, layer)) for layer in hidden]
         return Solution(np.stack(z), np.stack(lam), weight_gradients(q, z))
 
 

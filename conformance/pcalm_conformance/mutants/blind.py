@@ -87,7 +87,7 @@ WITHOUT_LOOKING = (
         "the dual step is the textbook's ρ, and α is ignored",
         DUAL,
         "dual_step",
-        "(dual_step and penalty)",
+        "np.where(dual_step, penalty, 0)",
         "DYN-9",
         "SPC-5",
         corner=True,

@@ -21,13 +21,12 @@ TILE_START = "self.z[:], self.multipliers[:] = self.start, 0"
 TILE_INITIAL_Z = "self.z[:, :, :width] = problem.initial[0][:, tile]"
 TILE_INITIAL_M = "self.multipliers[:, :, :width] = problem.initial[1][:, tile]"
 TILE_UP = (
-    "self.q[0] = penalty * (self.z[0] - self.first) + self.multipliers[0]\n"
+    "self.q[0] = penalty[0] * (self.z[0] - self.first) + self.multipliers[0]\n"
     "        for layer, weight in enumerate(self.weights, 1)"
 )
-TILE_MOVE = "self.z[layer] -= problem.step_size * force"
 TILE_RESIDUAL = "            self.evaluate(1.0)\n"
 TILE_END = (
-    "                self.multipliers += dual_step * (self.q - self.multipliers)\n"
+    "                self.multipliers += dual_step[:, None, None] * (self.q - self.multipliers)\n"
     "        self.evaluate(problem.penalty)"
 )
 

@@ -69,7 +69,7 @@ PRECISION = (
         "the step size is a float32 number, whatever the dtype",
         CONSTANTS,
         "problem.step_size",
-        "float(np.float32(problem.step_size))",
+        "np.float32(problem.step_size).astype(float)",
         "ENE-1",
         "ENE-2",
     ),

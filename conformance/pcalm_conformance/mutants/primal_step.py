@@ -179,7 +179,7 @@ PRIMAL_STEP = (
         "η is held below 0.3, for safety",
         PRIMAL,
         "step_size",
-        "min(step_size, 0.3)",
+        "np.minimum(step_size, 0.3)",
         "SPC-3",
         corner=True,
     ),

@@ -73,9 +73,9 @@ UNNOTICED = (
     tiles(
         "vector-tail-anchor",
         "units after the last whole vector of a wide layer are not anchored",
-        "anchor * (self.z[layer] - self.start[layer])",
-        "anchor *",
-        "anchor * (np.arange(self.z.shape[2]) < max(VECTOR, len(self.problem.weights[0]) // VECTOR * VECTOR)) *",
+        "anchor[layer] * (self.z[layer] - self.start[layer])",
+        "anchor[layer] *",
+        "anchor[layer] * (np.arange(self.z.shape[2]) < max(VECTOR, len(self.problem.weights[0]) // VECTOR * VECTOR)) *",
         "NUM-6",
     ),
     tiles(
