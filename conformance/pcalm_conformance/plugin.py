@@ -257,22 +257,27 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """xdist: a chapter of an implementation is one worker's, for requirements of a chapter share problems, and what is
-    solved once for all of them is known to that worker only."""
+    """xdist: what one worker does is a chapter of an implementation, for requirements of a chapter share problems, and
+    what is solved once for all of them is known to that worker only."""
     if STASH not in config.stash or config.getoption("dist") != "load":
         return None
     from xdist.scheduler import LoadScopeScheduling  # not at the top: the suite runs without xdist
 
     scheduler = LoadScopeScheduling(config, log)
-    scheduler._split_scope = chapter_of
+    scheduler._split_scope = share_of
     config.option.loadscopereorder = False  # training, which takes longest, is first
     return scheduler
 
 
-def chapter_of(nodeid: str) -> str:
+# They train networks that no other requirement trains, for longer than all the other chapters take.
+BY_THEMSELVES = ("TRN-3", "TRN-4")
+
+
+def share_of(nodeid: str) -> str:
     """Of the name of a requirement's test: "TRN mine" of "test_8_training.py::test_pc_does_not[TRN-2-mine]"."""
-    chapter, _, name = nodeid.partition("[")[2].removesuffix("]").split("-", 2)
-    return f"{chapter} {name}"
+    chapter, number, name = nodeid.partition("[")[2].removesuffix("]").split("-", 2)
+    identity = f"{chapter}-{number}"
+    return f"{identity if identity in BY_THEMSELVES else chapter} {name}"
 
 
 @pytest.hookimpl(optionalhook=True)
