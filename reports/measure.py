@@ -1,4 +1,4 @@
-"""Measures what is not a training run, at initialisation, and leaves it as compact JSON for tables and figures.
+"""Measures what is not a training run, and leaves it as compact JSON for tables and figures.
 
     python -m reports.measure [NAME ...] [--output reports/data/measured]
 
@@ -6,15 +6,23 @@
     convergence   the cosine at every budget up to 8L, and the iterations that a given cosine takes, by depth
     credit        the part of BP's credit that has arrived, by layer and iteration; credit shares; arrival by distance
     scattering    cosine against budget for linear blocks that are Gaussian, antisymmetric and symmetric
+    budgets       cosine and norm ratio at L, 2L and 4L, and the least budget for a cosine of 0.9 and 0.99: of networks
+                  at initialisation, trained by BP, and trained by the method itself
 
-Interrupted at any time, the same command goes on with the cells that are missing. Each file holds the settings, its
-rows, and where they come from: commit, machine, versions, date. All of it is measured on the first 64 training images
-of Fashion-MNIST with η = 1/λ_max. `credit` fits arrival = factor · distance^exponent over distances d = L − l ≥ 3.
+Interrupted at any time, the same command goes on with the cells that are missing; the file holds those that are there,
+and names the others. Each file holds the settings, its rows, and where they come from: commit, machine, versions, date.
+All of it is measured on the first 64 training images of Fashion-MNIST, at initialisation where nothing else is said,
+with η = 1/λ_max. `credit` fits arrival = factor · distance^exponent over distances d = L − l ≥ 3. Networks of `budgets`
+are trained for one epoch as `pcalm train` does, and λ_max is that of the weights measured; anchored methods keep a
+reserve of the stability margin, as in training. Of its gauges, "gauged" is the local rule after FOLLOWED rounds of 2L
+iterations, or what the network's own training ended with, and "gauged by BP" has the weights ‖δ_l‖/‖δ_{L-1}‖ of BP's
+adjoint, which no local rule knows: a yardstick.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import functools
 import json
@@ -26,15 +34,20 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 import pcalm
 from pcalm import analysis, dynamics
 from pcalm.experiments import data, records
+from pcalm.experiments.config import TrainingConfig
+from pcalm.experiments.grid import SETTINGS
 from pcalm.experiments.machine import environment
 from pcalm.experiments.storage import write_text
-from pcalm.experiments.training import PROBE
+from pcalm.experiments.training import PROBE, train
+from pcalm.gauge import follow_credit, passing
 from pcalm.methods import BP, PC, PCALM, anchored
 from pcalm.network import ResidualMLP
+from pcalm.stepsize import hessian, kept_step_size, largest_eigenvalue
 
 SCHEMA = 1
 OUTPUT = Path(__file__).with_name("data") / "measured"
@@ -47,6 +60,12 @@ WIDTH = 32  # of all networks but those of `alignment`
 PICTURED = (32, 128)  # depths
 SCATTERING_DEPTH = 64
 PICTURE_STEPS = 128  # points in time that a space-time picture has
+ALIGNED = (0.9, 0.99)  # cosines whose least budget is asked for
+AT = (1, 2, 4)  # budgets at which alignment is given, in multiples of L
+# The budget up to which they are followed.
+FURTHEST = {"pc": 4, "pcalm": 8, "anchored": 8, "gauged": 8, "gauged by BP": 8}
+FOLLOWED = 12  # rounds of the gauge's rule, of which (1 − 0.3)^12 = 1 % of the start is left
+OWN_WIDTH, OWN_DEPTH = 32, 64  # the largest networks that are trained by each method itself
 ARRIVED = {"pc": 0.1, "pcalm": 0.5, "anchored": 0.5}  # the part of ‖δ_l‖ at which credit counts as arrived
 
 Row = dict[str, Any]
@@ -75,16 +94,19 @@ class Problem(NamedTuple):
 
 
 def problem(net: ResidualMLP) -> Problem:
-    x, y = _samples()
+    x, y = samples()
     eta = pcalm.step_size(net, x)
     assert isinstance(eta, float)
     return Problem(net, x, y, eta, pcalm.gradients(net, BP(), x, y))
 
 
 @functools.cache
-def _samples() -> tuple[Tensor, Tensor]:
-    dataset = data.load(DATASET)
-    return dataset.train_inputs[:PROBE], dataset.one_hot(dataset.train_labels[:PROBE])
+def dataset() -> data.Dataset:
+    return data.load(DATASET)
+
+
+def samples() -> tuple[Tensor, Tensor]:
+    return dataset().train_inputs[:PROBE], dataset().one_hot(dataset().train_labels[:PROBE])
 
 
 class Trace(NamedTuple):
@@ -200,6 +222,103 @@ def scattering(seed: int) -> dict[str, list[Any]]:
     return {"curves": curves}
 
 
+def budgets(weights: str, activation: str, width: int, depth: int, seed: int) -> dict[str, list[Any]]:
+    """One network: the weights "initial", or what it was trained by, of which then only that method is measured."""
+    net, followed = ResidualMLP(depth, width, activation=activation, seed=seed), None
+    if weights != "initial":
+        shape: Row = {"depth": depth, "width": width, "activation": activation, "seed": seed}
+        run = train(TrainingConfig(dataset=DATASET, **SETTINGS[weights](depth), **shape), dataset())
+        assert run.net is not None
+        net, followed = run.net, run.summary.get("gauge")
+    x, y = samples()
+    exact = pcalm.gradients(net, BP(), x, y)
+    delta = dynamics.adjoint(net, net.feedforward(x), y).detach().double().flatten(1).norm(dim=1)
+    level = delta / delta[-1]
+    names = [weights] if weights not in ("initial", "bp") else ["pc", "pcalm", "anchored", "gauged", "gauged by BP"]
+    eigenvalue = eigenvalue_in(net, x, None)
+    rows = []
+    for name in names:
+        w, own = None, eigenvalue
+        if name.startswith("gauged"):
+            w = level.tolist() if name != "gauged" else followed or local_gauge(net, x, y)
+            own = eigenvalue_in(net, x, w)
+        at, least = alignment_by_budget(net, in_gauge(name, depth, 1, own, w), x, y, exact, FURTHEST[name])
+        figures = [own, 1.0 if w is None else w[0], float(level[0]), *at]
+        rows.append((weights, activation, width, depth, seed, name, *map(_short, figures), *least, FURTHEST[name]))
+    return {"rows": rows}
+
+
+def eigenvalue_in(net: ResidualMLP, x: Tensor, w: list[float] | None) -> float:
+    eigenvalue = largest_eigenvalue(net, x, gauge=w)
+    assert isinstance(eigenvalue, float)
+    return eigenvalue
+
+
+def in_gauge(name: str, depth: int, steps: int, eigenvalue: float, w: list[float] | None) -> PC | PCALM:
+    """The method of that name in the gauge w (None is 1), with the step size for λ_max in that gauge."""
+    settings = method(name if name in ("pc", "pcalm") else "anchored", depth, steps, 1 / eigenvalue)
+    if name not in ("pc", "pcalm"):
+        settings = dataclasses.replace(settings, step_size=kept_step_size(settings, eigenvalue))
+    return settings if w is None else pcalm.gauge(settings, w)
+
+
+def local_gauge(net: ResidualMLP, x: Tensor, y: Tensor) -> list[float]:
+    """The gauge that follows the credit at a budget of 2L, FOLLOWED times at the same weights."""
+    w = torch.ones(net.depth - 1, dtype=torch.float64)
+    _, vector = hessian(net, x).power_iteration(hessian(net, x).start())
+    vector = vector.to(net.dtype)
+    for _ in range(FOLLOWED):
+        # From the last gauge's vector a few iterations lead to this one's, as in training.
+        eigenvalue, vector = hessian(net, x, gauge=w.tolist(), dtype=net.dtype).follow(vector, 4)
+        settings = in_gauge("gauged", net.depth, 2 * net.depth, float(eigenvalue), w.tolist())
+        w = follow_credit(w, passing(net, settings, x, pcalm.infer(net, settings, x, y)))
+    return w.tolist()
+
+
+def alignment_by_budget(
+    net: ResidualMLP, settings: PC | PCALM, x: Tensor, y: Tensor, exact: list[Tensor], furthest: int
+) -> tuple[list[float], list[float | None]]:
+    """Cosine and norm ratio at the budgets AT, and the least T/L for every cosine in ALIGNED, None beyond furthest.
+
+    One run of the iteration, looked at every L/16 iterations: the budget T is that run cut off at T, whose last dual
+    step is not taken before the gradient is read (credit "before"), and is taken before the run goes on.
+    """
+    depth, every = net.depth, max(1, net.depth // 16)
+    settings, state = dataclasses.replace(settings, steps=every), None
+    at: list[float] = []
+    least: list[float | None] = [None] * len(ALIGNED)
+    for t in range(every, furthest * depth + 1, every):
+        state, gradients = pcalm.solve(net, settings, x, y, state)
+        cosine = analysis.cosine(gradients, exact)
+        least = [
+            t / depth if seen is None and cosine >= target else seen
+            for seen, target in zip(least, ALIGNED, strict=True)
+        ]
+        if t in [budget * depth for budget in AT]:
+            at += [cosine, analysis.norm_ratio(gradients, exact)]
+        if None not in least and t >= AT[-1] * depth:
+            break
+        if isinstance(settings, PCALM):
+            z, multipliers = state
+            residuals = dynamics.residuals(net, z, net.feedforward(x)[:1])
+            state = dynamics.State(z, multipliers + dynamics.setting(settings.dual_step, z) * residuals)
+    return at, least
+
+
+def _networks() -> list[tuple[Any, ...]]:
+    """The cells of `budgets`: relu before the others, and of each the widest and deepest networks last."""
+
+    def grown(weights: tuple[str, ...], activation: str, width: int, depth: int) -> list[tuple[Any, ...]]:
+        sizes = [(w, d) for w, d in product(SIZES, SIZES) if w <= width and d <= depth]
+        sizes.sort(key=lambda size: (size[0] * size[1], size))
+        return [(each, activation, *size, seed) for size in sizes for each in weights for seed in SEEDS]
+
+    largest = (SIZES[-1], SIZES[-1])
+    own = grown(("pc", "pcalm", "anchored", "gauged"), "relu", OWN_WIDTH, OWN_DEPTH)
+    others = [cell for activation in ("tanh", "linear") for cell in grown(("bp",), activation, *largest)]
+    return grown(("initial", "bp"), "relu", *largest) + own + others
+
+
 MEASUREMENTS = {
     "alignment": Measurement(
         {"columns": ["activation", "depth", "width", "seed", "method", "budget", "cosine", "norm_ratio"]},
@@ -238,6 +357,20 @@ MEASUREMENTS = {
         [(seed,) for seed in SEEDS],
         scattering,
     ),
+    "budgets": Measurement(
+        {
+            "targets": ALIGNED,
+            "at": AT,
+            "columns": [
+                *("weights", "activation", "width", "depth", "seed", "method", "eigenvalue", "gauge", "adjoint"),
+                *(f"{figure}_{budget}" for budget in AT for figure in ("cosine", "norm_ratio")),
+                *(f"least_{target}" for target in ALIGNED),
+                "followed",
+            ],
+        },
+        _networks(),
+        budgets,
+    ),
 }
 
 
@@ -245,23 +378,34 @@ def measure(name: str, directory: Path) -> Path:
     """Measures what is still missing, and writes the measurement with its provenance; returns the file's path.
 
     Finished cells are kept in a file beside it until all of them are there, each with the commit that it was measured
-    with: the measurement names them all.
+    with: the measurement names them all. When it is interrupted, it is written with what is there.
     """
     settings, cells, run = MEASUREMENTS[name]
-    partial = directory / f".{name}.partial.jsonl"
+    partial, path = directory / f".{name}.partial.jsonl", directory / f"{name}.json"
     commit = records.source_commit()
     done = _finished_cells(partial)
-    for cell in cells:
-        if list(cell) in [each["cell"] for each in done]:
-            continue
-        start = time.perf_counter()
-        found = run(*cell)
-        seconds = round(time.perf_counter() - start, 2)
-        done.append({"commit": commit, "cell": list(cell), "seconds": seconds, "found": found})
-        with partial.open("a", encoding="utf-8") as file:
-            file.write(_compact(done[-1]) + "\n")
-    in_order = sorted(done, key=lambda each: cells.index(tuple(each["cell"])))
-    content = {
+    there = {tuple(each["cell"]) for each in done}
+    try:
+        for cell in tqdm([cell for cell in cells if cell not in there], name, unit="cell"):
+            start = time.perf_counter()
+            found = run(*cell)
+            seconds = round(time.perf_counter() - start, 2)
+            done.append({"commit": commit, "cell": list(cell), "seconds": seconds, "found": found})
+            with partial.open("a", encoding="utf-8") as file:
+                file.write(_compact(done[-1]) + "\n")
+    finally:
+        if done:
+            write_text(path, _compact(_content(name, settings, cells, done)) + "\n")
+    partial.unlink()
+    return path
+
+
+def _content(name: str, settings: Row, cells: list[tuple[Any, ...]], done: list[Row]) -> Row:
+    place = {cell: number for number, cell in enumerate(cells)}
+    in_order = sorted(done, key=lambda each: place[tuple(each["cell"])])
+    there = {tuple(each["cell"]) for each in done}
+    lacking = [list(cell) for cell in cells if cell not in there]
+    return {
         "schema": SCHEMA,
         "measurement": name,
         "command": f"python -m reports.measure {name}",
@@ -272,12 +416,9 @@ def measure(name: str, directory: Path) -> Path:
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(sum(each["seconds"] for each in done), 1),
         **settings,
+        **({"missing": lacking} if lacking else {}),
         **{part: [row for each in in_order for row in each["found"][part]] for part in in_order[0]["found"]},
     }
-    path = directory / f"{name}.json"
-    write_text(path, _compact(content) + "\n")
-    partial.unlink()
-    return path
 
 
 def _finished_cells(partial: Path) -> list[Row]:
@@ -287,6 +428,10 @@ def _finished_cells(partial: Path) -> list[Row]:
     whole, newline, _ = partial.read_text(encoding="utf-8").rpartition("\n")
     write_text(partial, whole + newline)
     return [json.loads(line) for line in whole.splitlines()]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 def _compact(content: Any) -> str:
