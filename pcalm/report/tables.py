@@ -69,6 +69,7 @@ class Table:
         rows: one value per column; None where there is none.
         sources: per row the ids of the records that its numbers come from; empty if the table has no records.
         notes: sentences to stand below the table.
+        bold: (row, column) of the values that Markdown prints bold: differences outside their interval.
 
     Raises:
         ValueError: a row or the sources of another length than the columns and rows.
@@ -80,6 +81,7 @@ class Table:
     rows: tuple[tuple[Value, ...], ...]
     sources: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
+    bold: frozenset[tuple[int, int]] = frozenset()
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -117,6 +119,8 @@ class Table:
             headers, rows = [_one_line(text) for text in headers], [[_one_line(text) for text in row] for row in rows]
         if form == "markdown":
             headers, rows = [escape(text) for text in headers], [[escape(text) for text in row] for row in rows]
+            for row, column in self.bold:
+                rows[row][column] = f"**{rows[row][column]}**"
         # Numbers are formatted already; aligning text by the column's kind is all that is left to tabulate.
         align = [self._alignment(index) for index in range(len(self.columns))]
         return tabulate(
@@ -163,8 +167,11 @@ class TableBuilder:
         self.id, self.title, self.columns, self.notes = id, title, tuple(columns), tuple(notes)
         self.rows: list[tuple[Value, ...]] = []
         self.sources: list[tuple[str, ...]] = []
+        self.bold: list[tuple[int, int]] = []
 
-    def add(self, row: Sequence[Value], sources: Sequence[str]) -> None:
+    def add(self, row: Sequence[Value], sources: Sequence[str], bold: Sequence[int] = ()) -> None:
+        """A row, the ids of its records, and the columns that are bold."""
+        self.bold += [(len(self.rows), column) for column in bold]
         self.rows.append(tuple(row))
         self.sources.append(tuple(sources))
 
@@ -175,4 +182,5 @@ class TableBuilder:
         ]
         columns = tuple(self.columns[i] for i in kept)
         rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
-        return Table(self.id, self.title, columns, rows, tuple(self.sources), self.notes)
+        bold = frozenset((row, kept.index(column)) for row, column in self.bold if column in kept)
+        return Table(self.id, self.title, columns, rows, tuple(self.sources), self.notes, bold)

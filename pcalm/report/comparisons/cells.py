@@ -26,7 +26,9 @@ class Cells:
 
     def __init__(self, training: pandas.DataFrame) -> None:
         # Few columns, and text as plain objects: pandas takes a cell's rows from each column by itself.
-        frame = training[[*CELL, *USED]].assign(budget=training["budget"].fillna(0.0))
+        # Older tables do not say which test samples were right.
+        used = [name for name in (*USED, "test_correct") if name in training]
+        frame = training[[*CELL, *used]].assign(budget=training["budget"].fillna(0.0))
         self.frame = frame.astype(
             {name: object for name, dtype in frame.dtypes.items() if str(dtype) in ("str", "Int64")}
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pcalm.report.comparisons.cells import Cells
 from pcalm.report.comparisons.methods import methods_of, name_of
-from pcalm.report.comparisons.statistics import by_seed, mean, mean_of, paired, percent
+from pcalm.report.comparisons.statistics import compare, mean_of, percent
 from pcalm.report.results import Results
 from pcalm.report.tables import Column, Table, TableBuilder
 
@@ -44,15 +44,11 @@ def tables(results: Results) -> list[Table]:
     )
     for cell, runs in cells:
         is_bp = runs["setting"] == "bp"
-        exact, seconds, bp_sources = (
-            by_seed(runs[is_bp]),
-            mean_of(runs[is_bp], "seconds"),
-            list(runs[is_bp]["source"]),
-        )
+        seconds, bp_sources = mean_of(runs[is_bp], "seconds"), list(runs[is_bp]["source"])
         gaps: dict[str, list[tuple[float, float, list[str]]]] = {}
         for setting, budget, part in methods_of(runs):
-            difference = paired(by_seed(part), exact)
-            gap = mean(difference) if difference and setting != "bp" else None
+            difference = compare(part, runs[is_bp]) if setting != "bp" else None
+            gap = difference.mean if difference else None
             if gap is not None:
                 gaps.setdefault(setting, []).append((budget, gap, list(part["source"])))
             mine = mean_of(part, "seconds")
