@@ -30,10 +30,10 @@ from pcalm.report.comparisons import (
     kill_matrix,
     missing,
     overview,
+    pairs,
     scattering,
     speed,
 )
-from pcalm.report.comparisons.statistics import by_seed
 from pcalm.report.figures import (
     cosine_by_budget,
     credit_share,
@@ -98,7 +98,15 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
     show(
         "Accuracy over width × depth, Fashion-MNIST, relu, one epoch",
         headline,
-        *(heat_maps.figures, overview.tables, early, lacking, cost.tables, accuracy.tables, learning_curves.figures),
+        *(
+            heat_maps.figures,
+            overview.tables,
+            pairs.tables,
+            lacking,
+            cost.tables,
+            accuracy.tables,
+            learning_curves.figures,
+        ),
     )
     show("Deeper", deep, cost.tables, accuracy.tables)
     show(
@@ -132,34 +140,6 @@ def readme(text: str, data: Path = HERE / "data") -> str:
     if count != 1:
         raise ValueError("README.md must have the comments that say where its table begins and ends, once")
     return replaced
-
-
-def early(found: Results) -> list[Table]:
-    """Anchored PC-ALM at 1.25L against the paper's method at 2L, seed by seed."""
-    columns = [
-        Column("N"),
-        Column("L"),
-        Column("seeds", "d"),
-        Column("PC-ALM, 2L", ".1f"),
-        Column("anchored, 1.25L", ".1f"),
-    ]
-    columns += [Column("difference", "+.1f"), Column("least", "+.1f"), Column("most", "+.1f")]
-    rows, sources = [], []
-    for (depth, width), runs in found.training.groupby(["depth", "width"]):
-        parts = [
-            runs[(runs["setting"] == setting) & (runs["budget"] == budget)]
-            for setting, budget in (("pcalm", 2.0), ("anchored", 1.25))
-        ]
-        papers, ours = (by_seed(part) for part in parts)
-        both = sorted(set(papers) & set(ours))
-        if both:
-            differences = [100 * (ours[seed] - papers[seed]) for seed in both]
-            means = [100 * sum(each[seed] for seed in both) / len(both) for each in (papers, ours)]
-            spread = (sum(differences) / len(both), min(differences), max(differences))
-            rows.append((int(width), int(depth), len(both), *means, *spread))
-            sources.append(tuple(source for part in parts for source in part["source"]))
-    title = "Anchored PC-ALM at 1.25L against the paper's method at 2L"
-    return [Table("early", title, tuple(columns), tuple(rows), tuple(sources), ("Test accuracy, %, paired by seed.",))]
 
 
 def provenance(found: Results) -> Table:

@@ -306,17 +306,20 @@ def alignment_by_budget(
 
 
 def _networks() -> list[tuple[Any, ...]]:
-    """The cells of `budgets`: relu before the others, and of each the widest and deepest networks last."""
-
-    def grown(weights: tuple[str, ...], activation: str, width: int, depth: int) -> list[tuple[Any, ...]]:
-        sizes = [(w, d) for w, d in product(SIZES, SIZES) if w <= width and d <= depth]
-        sizes.sort(key=lambda size: (size[0] * size[1], size))
-        return [(each, activation, *size, seed) for size in sizes for each in weights for seed in SEEDS]
-
-    largest = (SIZES[-1], SIZES[-1])
-    own = grown(("pc", "pcalm", "anchored", "gauged"), "relu", OWN_WIDTH, OWN_DEPTH)
-    others = [cell for activation in ("tanh", "linear") for cell in grown(("bp",), activation, *largest)]
-    return grown(("initial", "bp"), "relu", *largest) + own + others
+    """The cells of `budgets`, the widest and deepest networks last."""
+    grid = (("initial", "relu", 128), ("bp", "relu", 128), ("bp", "tanh", 64), ("bp", "linear", 64))
+    cells = [
+        (weights, activation, width, depth, seed)
+        for weights, activation, largest in grid
+        for width, depth, seed in product(SIZES, SIZES, SEEDS)
+        if max(width, depth) <= largest
+    ]
+    cells += [
+        (weights, "relu", width, depth, seed)
+        for weights, width, depth, seed in product(("pc", "pcalm", "anchored", "gauged"), SIZES, SIZES, SEEDS)
+        if width <= OWN_WIDTH and depth <= OWN_DEPTH
+    ]
+    return sorted(cells, key=lambda cell: cell[2] * cell[3])
 
 
 MEASUREMENTS = {

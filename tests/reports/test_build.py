@@ -66,16 +66,6 @@ def test_what_a_document_shows_is_there_and_what_is_missing_is_said(tmp_path: Pa
     assert "0123456789abcdef" in text
 
 
-def test_anchored_early_is_held_against_the_paper_seed_by_seed(tmp_path: Path) -> None:
-    for seed, papers, ours in ((0, 0.7, 0.72), (1, 0.8, 0.79), (2, 0.6, None)):
-        cell: dict[str, Any] = {"dataset": "fashion-mnist", "seed": seed}
-        records.write(tmp_path, record("pcalm", accuracy=papers, **cell))
-        if ours is not None:
-            records.write(tmp_path, record("anchored", accuracy=ours, budget=1.25, **cell))
-    (table,) = build.early(results.load(tmp_path))
-    assert table.rows == ((8, 4, 2, *map(pytest.approx, (75, 75.5, 0.5, -1, 2))),)
-
-
 def test_deep_networks_have_a_section_of_their_own(tmp_path: Path) -> None:
     records.write(tmp_path, record("bp", depth=1000))
     text = build.files(tmp_path)["results.md"]

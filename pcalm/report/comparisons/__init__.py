@@ -17,6 +17,7 @@ from pcalm.report.comparisons import (
     diverged,
     kill_matrix,
     overview,
+    pairs,
     scattering,
     speed,
 )
@@ -26,6 +27,7 @@ from pcalm.report.tables import Table
 # In the order of a report.
 SUBJECTS = (
     overview,
+    pairs,
     accuracy,
     cost,
     diverged,

@@ -16,7 +16,7 @@ HEADINGS = {"width": "N", "depth": "L", "batch_size": "batch size", "dataset": "
 # What comparisons and figures read of a run besides its cell.
 USED = (
     *("key", "source", "setting", "budget", "seed", "steps", "inner_steps", "status", "diverged_step", "divergence"),
-    *("test_accuracy", "gradient_cosine", "gradient_norm_ratio", "seconds"),
+    *("test_accuracy", "test_correct", "gradient_cosine", "gradient_norm_ratio", "seconds"),
 )
 Row = list[Value]
 
@@ -26,9 +26,7 @@ class Cells:
 
     def __init__(self, training: pandas.DataFrame) -> None:
         # Few columns, and text as plain objects: pandas takes a cell's rows from each column by itself.
-        # Older tables do not say which test samples were right.
-        used = [name for name in (*USED, "test_correct") if name in training]
-        frame = training[[*CELL, *used]].assign(budget=training["budget"].fillna(0.0))
+        frame = training[[*CELL, *USED]].assign(budget=training["budget"].fillna(0.0))
         self.frame = frame.astype(
             {name: object for name, dtype in frame.dtypes.items() if str(dtype) in ("str", "Int64")}
         )

@@ -3,12 +3,13 @@
 Two methods that were trained from the same seeds and tested on the same samples are compared by the mean over the seeds
 of accuracy less accuracy. Both are drawn at random, so the 95 % interval is of both:
 
-    seeds           percentile bootstrap of the seeds' differences by `scipy.stats.bootstrap`; of few seeds, three say, it
-                    is hardly more than their range
-    test samples    the mean over n samples, whose bootstrap is normal for the hundreds and thousands there are: with the
-                    variance of what a sample adds to the difference, where both records say which samples were right
-                    ("paired"). Where one does not, methods count as independent, and seeds as right on the same samples:
-                    (mean a(1 − a) + mean b(1 − b)) / n, a bound, since methods are right on much the same samples ("bound")
+    seeds           percentile bootstrap of the seeds' differences by `scipy.stats.bootstrap`; of few seeds, three say,
+                    it is hardly more than their range
+    test samples    the mean over n samples, whose bootstrap is normal for the hundreds and thousands that there are.
+                    Its variance is that of what a sample adds to the difference, where both records say which samples
+                    were right ("paired"). Else methods count as independent, and seeds as right on the same samples:
+                    (mean a(1 − a) + mean b(1 − b)) / n for accuracies a and b. That is a bound ("bound"), since
+                    methods are right on much the same samples
 
 The resampling is seeded, so that a report can be repeated.
 """
@@ -40,9 +41,9 @@ INTERVAL_COLUMNS = [
     ),
 ]
 INTERVAL_NOTE = (
-    f"95 % intervals of differences: percentile bootstrap of the seeds (scipy.stats.bootstrap, {RESAMPLES} resamples) and "
-    "the test samples' normal error, paired by sample, or its bound where a record holds no more than its accuracy. "
-    "Bold: zero lies outside."
+    f"95 % intervals of differences: percentile bootstrap of the seeds (scipy.stats.bootstrap, {RESAMPLES} resamples) "
+    "and the test samples' normal error, paired by sample, or its bound where a record holds no more than its "
+    "accuracy. Bold: zero lies outside."
 )
 
 
@@ -140,7 +141,7 @@ def interval_cells(interval: Interval | None) -> list[Value]:
 
 def _finished(runs: pandas.DataFrame) -> dict[int, dict[str, Any]]:
     """Seed → run, of those that have an accuracy."""
-    names = [name for name in ("seed", "test_accuracy", "dataset", "test_correct") if name in runs]
+    names = ("seed", "test_accuracy", "dataset", "test_correct")
     rows = zip(*(runs[name].tolist() for name in names), strict=True)
     found = [dict(zip(names, row, strict=True)) for row in rows]
     return {int(run["seed"]): run for run in found if run["test_accuracy"] == run["test_accuracy"]}
@@ -148,7 +149,7 @@ def _finished(runs: pandas.DataFrame) -> dict[int, dict[str, Any]]:
 
 def _right(run: dict[str, Any]) -> Any:
     """Which test samples a run was right about, as booleans; None where its record does not say."""
-    packed, samples = run.get("test_correct"), TEST_SAMPLES.get(run["dataset"])
+    packed, samples = run["test_correct"], TEST_SAMPLES.get(run["dataset"])
     if samples is None or not isinstance(packed, str):
         return None
     try:

@@ -10,7 +10,6 @@ import pytest
 from pcalm.experiments import records
 from pcalm.report import results
 from pcalm.report.comparisons import all_tables
-from pcalm.report.comparisons.statistics import bootstrap_interval
 from pcalm.report.results import Results
 from tests.report.report_cases import record, rows, write_grid
 
@@ -42,18 +41,18 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     assert found[1]["seed 1"] is None
 
 
-def test_intervals_appear_from_ten_seeds_on(tmp_path: Path) -> None:
-    for seed in range(10):
-        records.write(tmp_path, record("bp", seed=seed, accuracy=0.8))
-        records.write(tmp_path, record("pcalm", seed=seed, accuracy=0.78 + 0.002 * seed))
-    differences = [-0.02 + 0.002 * seed for seed in range(10)]
-    row = rows(results.load(tmp_path), "accuracy")[1]
-    low, high = bootstrap_interval(differences)
-    assert (row["95 % from"], row["to"]) == pytest.approx((100 * low, 100 * high))
-    # The mean's standard error is 0.00182; with it the normal interval is −0.011 ± 0.0036.
-    assert low == pytest.approx(-0.0146, abs=0.0006)
-    assert high == pytest.approx(-0.0074, abs=0.0006)
-    assert bootstrap_interval(differences) == (low, high)
+def test_a_difference_outside_its_interval_is_bold_and_none_inside_it(tmp_path: Path) -> None:
+    for seed in range(3):
+        for setting, accuracy in (("bp", 0.8), ("pc", 0.6 + 0.01 * seed), ("pcalm", 0.79 + 0.005 * seed)):
+            cell: dict[str, Any] = {"dataset": "fashion-mnist", "seed": seed}
+            records.write(tmp_path, record(setting, accuracy=accuracy, **cell))
+    (table,) = [each for each in all_tables(results.load(tmp_path)) if each.id == "accuracy"]
+    found = rows(results.load(tmp_path), "accuracy")
+    assert [(row["95 % from"] or -1) < 0 < (row["to"] or 1) for row in found] == [True, False, True]
+    assert [row["interval"] for row in found] == [None, "bound", "bound"]
+    text = table.render("markdown").splitlines()
+    assert [line.count("**") for line in text] == [0, 0, 0, 2, 0]
+    assert "**-19.0**" in text[3]
 
 
 def test_the_papers_figures_stand_beside_ours(tmp_path: Path) -> None:
