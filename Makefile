@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help verify test lint format package docs report mutants speed bench bench-quick bench-site bench-compare gate-selftest gpu catalogue clean
+.PHONY: help verify test lint format package docs report peers mutants speed bench bench-quick bench-site bench-compare gate-selftest gpu catalogue clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,6 +39,10 @@ docs: $(INSTALLED) ## the site, in site/index.html; fails on broken links and un
 
 report: $(INSTALLED) ## the project's own results, results.md and figures, from the data in reports/data
 	$(BIN)/python -m reports.build
+
+peers: export PEERS_PYTHON ?= $(BIN)/python
+peers: $(INSTALLED) ## other people's libraries, each in an environment of its own, under the suite (under 20 minutes)
+	$(BIN)/python -m reports.peers --python "$$PEERS_PYTHON"
 
 mutants: $(INSTALLED) ## the kill matrix: which wrong implementation fails which requirement (under 25 minutes)
 	$(BIN)/python -m pcalm_conformance.kill_matrix
@@ -78,7 +82,7 @@ catalogue: $(INSTALLED) ## write the requirements into conformance/README.md
 	$(BIN)/python -m pcalm_conformance.catalogue
 
 clean: ## remove the environment, caches and generated files
-	rm -rf $(VENV) .asv build dist site *.egg-info reports/latest .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peers .asv build dist site *.egg-info reports/latest .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ANOTHER = name another with: make PYTHON=python3.12 ...

@@ -1,6 +1,6 @@
-"""The project's own results: results.md, its figures and the README's table, made from the data that is shipped.
+"""The project's own results: documents, figures and the README's table, made from the data that is shipped.
 
-    python -m reports.build             writes reports/results.md, reports/figures/ and the table in README.md
+    python -m reports.build             writes the documents and figures in reports/, and the table in README.md
     python -m reports.build --check     writes nothing; exit status 1 if a file would differ, with its name
 
 The same data gives the same files, byte for byte; drawings do so with the releases in constraints.txt.
@@ -46,6 +46,7 @@ from pcalm.report.figures import scattering as scattering_curves
 from pcalm.report.figures.drawing import Figure
 from pcalm.report.results import Results
 from pcalm.report.tables import Column, Table, escape
+from reports import implementations
 
 HERE = Path(__file__).parent
 KILL_MATRIX = HERE.parent / "conformance" / "pcalm_conformance" / "kill_matrix.json"
@@ -60,12 +61,12 @@ STORY = re.compile(r"(?<=<!-- table: make report -->\n).*?(?=<!-- end of table -
 
 def files(data: Path = HERE / "data") -> dict[str, str]:
     """Every file that is made from the data, by its path below reports/."""
-    found = results.load(data)
+    found, of_peers = implementations.apart(results.load(data))
     if KILL_MATRIX.exists():
         results.read_json(found, KILL_MATRIX, "conformance/kill_matrix.json")
     drawn: dict[str, Figure] = {}
-    text = "\n".join(_text(found, drawn))
-    return {"results.md": text} | {f"figures/{name}.svg": figure.svg() for name, figure in drawn.items()}
+    documents = {"results.md": "\n".join(_text(found, drawn)), "implementations.md": implementations.document(of_peers)}
+    return documents | {f"figures/{name}.svg": figure.svg() for name, figure in drawn.items()}
 
 
 def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:

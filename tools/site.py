@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = {
     "check.md": "conformance/README.md",
     "results.md": "reports/results.md",
+    "implementations.md": "reports/implementations.md",
     "speed.md": "reports/performance.md",
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",

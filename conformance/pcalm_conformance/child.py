@@ -33,7 +33,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PACKAGE = "pcalm_conformance"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-LIBRARIES = ("pcalm", "numpy", "torch", "jax", "triton")
+LIBRARIES = ("pcalm", "numpy", "torch", "jax", "triton", "equinox", "fabricpc", "jpc", "pcx")
 KILL_LIMIT = 10.0  # seconds for the kernel to end what was killed, before the watch goes, too
 
 

@@ -17,6 +17,7 @@ from tests.report.report_cases import record
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "reports" / "data"
+DOCUMENTS = {"results.md", "implementations.md"}
 # What a drawing's bytes depend on.
 DRAWN_WITH = ("matplotlib", "numpy", "pandas")
 
@@ -26,8 +27,9 @@ def made() -> dict[str, str]:
     return build.files(DATA)
 
 
-def test_the_document_is_rebuilt_with_no_difference(made: dict[str, str]) -> None:
-    assert made["results.md"] == (ROOT / "reports" / "results.md").read_text(encoding="utf-8")
+def test_the_documents_are_rebuilt_with_no_difference(made: dict[str, str]) -> None:
+    for name in DOCUMENTS:
+        assert made[name] == (ROOT / "reports" / name).read_text(encoding="utf-8"), name
 
 
 def test_the_readme_shows_the_shipped_data(made: dict[str, str]) -> None:
@@ -41,7 +43,7 @@ def test_the_readme_shows_the_shipped_data(made: dict[str, str]) -> None:
 
 def test_the_figures_are_rebuilt_with_no_difference(made: dict[str, str]) -> None:
     shipped = {f"figures/{path.name}": path for path in (ROOT / "reports" / "figures").iterdir()}
-    assert shipped.keys() == made.keys() - {"results.md"}
+    assert shipped.keys() == made.keys() - DOCUMENTS
     pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     installed = {name: importlib.metadata.version(name) for name in DRAWN_WITH}
     if installed != {name: pins[name] for name in DRAWN_WITH}:
@@ -60,7 +62,7 @@ def test_what_a_document_shows_is_there_and_what_is_missing_is_said(tmp_path: Pa
         cell: dict[str, Any] = {"dataset": "fashion-mnist", "width": width, "depth": 8}
         records.write(tmp_path, record(setting, **cell))
     text = build.files(tmp_path)["results.md"]
-    assert set(re.findall(r"\]\((figures/[^)]*)\)", text)) == build.files(tmp_path).keys() - {"results.md"}
+    assert set(re.findall(r"\]\((figures/[^)]*)\)", text)) == build.files(tmp_path).keys() - DOCUMENTS
     assert re.search(r"\| +8 \| +8 \| +15 \| +13 \| BP \(seed 1, 2\); PC, 2L \(seed 1, 2\); PC-ALM, 2L;", text)
     assert re.search(r"\| +128 \| +128 \| +15 \| +15 \| all +\|", text)
     assert "0123456789abcdef" in text
