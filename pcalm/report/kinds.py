@@ -75,7 +75,7 @@ CONFORMANCE_RECORD = fields(
         "solved": integer(),
         "broke": boolean,
         "needs": anything,
-        **dict.fromkeys(("message", "recipe", "bound_origin"), text),
+        **dict.fromkeys(("message", "recipe", "bound_origin", "output"), text),
         "case": listing(text),
     },
 )

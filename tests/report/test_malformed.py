@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas
 import pytest
+from pcalm_conformance import records as suite_records
 from typer.testing import CliRunner
 
 from pcalm.cli import app
@@ -212,3 +213,12 @@ def test_an_implementation_may_be_called_na(tmp_path: Path) -> None:
     records.export(records.load_table(tmp_path / "runs"), tmp_path / "table.csv")
     assert records.load_table(tmp_path / "table.csv")["implementation"].tolist() == ["NA"]
     assert pandas.read_csv(tmp_path / "table.csv")["implementation"].isna().all()
+
+
+def test_all_that_the_suite_writes_is_known() -> None:
+    one = suite_records.Record("MOD-1", "theirs", "passed")
+    written = suite_records.report(
+        [one], complete=True, level="quick", dtype="float64", device="cpu", versions={}, platform="Linux"
+    )
+    kind, _, unknown = recognise(json.loads(json.dumps(written)))
+    assert (kind, list(unknown)) == ("conformance report", [])
