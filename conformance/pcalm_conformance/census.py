@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
 from pcalm_conformance.checking import LEVELS, QUICK, TESTS, Answers, Check, NotRun, Unsupported, load_tests
@@ -35,9 +36,11 @@ def words(problem: Problem) -> set[str]:
     found = {problem.method, problem.activation, problem.dtype}
     if problem.method != "bp" and problem.initial is not None:
         found.add("initial")
+    if problem.method != "bp" and problem.per_layer:
+        found.add("settings per layer")
     if problem.method == "pcalm":
         found.add(f"credit {problem.credit}")
-        used = {"anchor": problem.anchor != 0, "inner steps": problem.inner_steps > 1}
+        used = {"anchor": bool(np.any(problem.anchor)), "inner steps": problem.inner_steps > 1}
         found |= {word for word, is_used in used.items() if is_used}
     return found
 

@@ -21,9 +21,13 @@ from typing import Any
 import numpy as np
 
 from pcalm_conformance import oracle
+from pcalm_conformance.optimiser import BATCH, Adam, batches
 from pcalm_conformance.protocol import Problem
 
+Setting = Any  # a number, or a tuple of one for each hidden layer from the inputs up
+
 POWER_ITERATIONS = 64
+LEARNING_RATE = 1e-2  # of `trained` networks, as in chapter 8
 IMAGES = {"digits": (64, 10), "fashion-mnist": (784, 10)}  # inputs and classes of the data sets
 
 
@@ -44,11 +48,16 @@ class Recipe:
             "pc"), "kkt" (feed-forward states and λ = −δ, BP's adjoint), "wave" (feed-forward states plus the free
             chain's mode number `mode`), or "basis" (one sample, repeated: from zero and from every basis vector of
             (z, λ), 2(L−1)N + 1 of them).
-        step_size: η, or None for the rule 1/λ_max.
-        anchor_per_depth: κ·L, added to `anchor`.
+        step_size: η, or None for the rule 1/λ_max; a number or L−1 of them, as penalty, dual_step and anchor.
+        anchor_per_depth: κ·L, added to `anchor`, which is a number then.
+        gauge: w, L−1 numbers or one for all, or "adjoint" for w_l = ‖δ_l‖/‖δ_{L-1}‖ with BP's adjoint. The four
+            settings are those of u_l = w_l z_l, and the rule's λ_max is that in u; the problem has them in terms of z:
+            η/w², ρw², αw² and κw².
         budget: T/L; when given, T = round(budget · L).
         seed: of all random arrays.
         dtype: "float32" or "float64"; None leaves it to the suite's --dtype (float64 where nothing else is asked for).
+        trained: for how many epochs of `data` the network has learned by BP, with the oracle's gradients.
+        stretched: W_1 is multiplied, and W_L divided by it; so are z and λ of an initial state.
         nudged: (l, h): W_l has h times `direction(l)` added, once η is known.
         permuted: whether the hidden units are in another order, the same in all layers.
         samples: which of the batch's samples, in which order; None for all.
@@ -66,13 +75,14 @@ class Recipe:
     method: str = "pcalm"
     steps: int = 3
     budget: float | None = None
-    step_size: float | None = 0.15
-    penalty: float = 1.0
-    dual_step: float = 1.0
+    step_size: Setting = 0.15
+    penalty: Setting = 1.0
+    dual_step: Setting = 1.0
     inner_steps: int = 1
     credit: str = "before"
-    anchor: float = 0.0
+    anchor: Setting = 0.0
     anchor_per_depth: float = 0.0
+    gauge: Setting = None
     start: str = "feedforward"
     mode: int = 1
     blocks: str = "gaussian"
@@ -81,6 +91,8 @@ class Recipe:
     data: str = "gaussian"
     seed: int = 0
     dtype: str | None = None
+    trained: int = 0
+    stretched: float = 1.0
     nudged: tuple[int, float] | None = None
     permuted: bool = False
     samples: tuple[int, ...] | None = None
@@ -127,11 +139,16 @@ class Recipe:
         return self.but(
             steps=self.steps if self.budget is None else round(self.budget * self.depth),
             budget=None,
-            anchor=self.anchor + self.anchor_per_depth / self.depth,
+            anchor=self.anchor + self.anchor_per_depth / self.depth if self.anchor_per_depth else self.anchor,
             anchor_per_depth=0.0,
             dual_step=0.0 if self.method == "pc" else self.dual_step,
             dtype=self.dtype or "float64",
         )
+
+    def without_gauge(self) -> Recipe:
+        """The problem with the same numbers for its settings, but for z in place of u."""
+        step = step_size_rule(self) if self.step_size is None else self.step_size
+        return self.but(gauge=None, step_size=step)
 
     def problem(self) -> Problem:
         # One stream each, so that a network stays the same whatever the batch, and a batch whatever the start.
@@ -143,9 +160,11 @@ class Recipe:
             *(_block(self.blocks, rng, self.width) for _ in range(self.depth - 2)),
             rng.standard_normal((targets.shape[1], self.width)) * (self.readout == "gaussian"),
         ]
+        if self.trained:
+            weights = list(_learned(network_of(self).but(batch=BATCH)))
         draft = self._settled(weights, inputs, targets)
         step = self.step_size if self.step_size is not None else step_size_rule(self)
-        draft = dataclasses.replace(draft, step_size=step)
+        draft = in_gauge(dataclasses.replace(draft, step_size=step), gauge_weights(self))
         if self.start == "basis":
             return self._changed(_from_every_basis_vector(draft))
         return self._changed(dataclasses.replace(draft, initial=_start(self, draft, for_start)))
@@ -168,7 +187,9 @@ class Recipe:
             draft = _repeated(draft, state.shape[1])
         initial = None if self.start == "feedforward" else (state, state)
         step = 0.2 if self.step_size is None else self.step_size
-        return self._changed(dataclasses.replace(draft, step_size=step, initial=initial))
+        draft = dataclasses.replace(draft, step_size=step, initial=initial)
+        weights_of_gauge = (1.0,) * (self.depth - 1) if self.gauge == "adjoint" else self.gauge
+        return self._changed(in_gauge(draft, weights_of_gauge))
 
     def _settled(self, weights: list[np.ndarray], inputs: np.ndarray, targets: np.ndarray) -> Problem:
         """The problem from the feed-forward start with these arrays; η is still to come."""
@@ -183,9 +204,13 @@ class Recipe:
         )
 
     def _changed(self, problem: Problem) -> Problem:
-        """The problem with what `nudged`, `permuted`, `samples`, `duplicates` and `scale` say."""
+        """The problem with what `stretched`, `nudged`, `permuted`, `samples`, `duplicates` and `scale` say."""
         weights, inputs, targets = list(problem.weights), problem.inputs, problem.targets
         state = problem.initial
+        if self.stretched != 1:
+            factor = inputs.dtype.type(self.stretched)
+            weights[0], weights[-1] = weights[0] * factor, weights[-1] / factor
+            state = None if state is None else (state[0] * factor, state[1] / factor)
         if self.nudged is not None:
             layer, step = self.nudged
             weights[layer - 1] = weights[layer - 1] + step * direction(layer, weights[layer - 1].shape)
@@ -204,6 +229,22 @@ class Recipe:
             inputs, targets = inputs * factor, targets * factor
             state = mapped(state, lambda part: part * factor)
         return dataclasses.replace(problem, weights=weights, inputs=inputs, targets=targets, initial=state)
+
+
+def in_gauge(problem: Problem, w: Any) -> Problem:
+    """The problem whose settings are those of u_l = w_l z_l, for w = None, one number or L−1, in terms of z."""
+    if w is None or problem.method == "bp":
+        return problem
+    square = np.square(w)
+
+    def changed(setting: Any, factor: Any) -> Any:
+        found = (np.asarray(setting) * factor).tolist()
+        return tuple(found) if isinstance(found, list) else found
+
+    settings = {"step_size": changed(problem.step_size, 1 / square), "penalty": changed(problem.penalty, square)}
+    if problem.method == "pcalm":
+        settings |= {name: changed(getattr(problem, name), square) for name in ("dual_step", "anchor")}
+    return dataclasses.replace(problem, **settings)
 
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -236,6 +277,12 @@ def product(
         Recipe(**{name: value for part in parts for name, value in part.items()})
         for parts in itertools.product(*groups, settings, *fields)
     ]
+
+
+def uneven(middle: float, depth: int) -> tuple[float, ...]:
+    """L−1 numbers from 0.6 to 1.4 times the middle one, all different: multiples of the golden ratio, modulo 1."""
+    golden = (math.sqrt(5) - 1) / 2
+    return tuple(round(middle * (0.6 + 0.8 * (k * golden % 1)), 4) for k in range(1, depth))
 
 
 ACTIVATIONS = ("linear", "tanh", "relu")
@@ -286,22 +333,33 @@ def any_shape(whole: Whole, choice: Choice) -> Recipe:
     return recipe if recipe.method == "bp" else recipe.but(start=choice(["feedforward", "random"]))
 
 
-def any_settings(recipe: Recipe, whole: Whole, choice: Choice) -> Recipe:
-    """The recipe with any settings inside the stable region, and any seed."""
+def any_settings(recipe: Recipe, whole: Whole, choice: Choice, per_layer: bool = False) -> Recipe:
+    """The recipe with any settings inside the stable region, and any seed; with `per_layer` η is one number for each
+    hidden layer, and of ρ, α and κ any."""
+
+    def one_or_each(options: Sequence[float], each: bool) -> Setting:
+        return tuple(choice(options) for _ in range(recipe.depth - 1)) if each else choice(options)
+
+    def any_of(options: Sequence[float]) -> Setting:
+        return one_or_each(options, per_layer and choice([False, True]))
+
     recipe = recipe.but(seed=whole(0, 99))
     if recipe.method == "bp":
         return recipe
-    recipe = recipe.but(steps=whole(1, 12), penalty=choice([0.1, 0.5, 1.0, 2.0]))
+    recipe = recipe.but(steps=whole(1, 12), penalty=any_of([0.1, 0.5, 1.0, 2.0]))
     if recipe.method == "pcalm":
         recipe = recipe.but(
-            dual_step=choice([0.0, 0.3, 1.0, 3.0]),
+            dual_step=any_of([0.0, 0.3, 1.0, 3.0]),
             inner_steps=whole(1, 3),
             credit=choice(["before", "after"]),
-            anchor=choice([0.0, 0.2, 1.0]),
+            anchor=any_of([0.0, 0.2, 1.0]),
         )
-    # λ_max ≤ 7 for these networks, so this is inside 4 − ησ²(2ρ + α) − 2ηκ > 0.
-    stable = 3.8 / (7 * (2 * recipe.penalty + recipe.dual_step) + 2 * recipe.anchor)
-    return recipe.but(step_size=round(stable * choice([0.1, 0.5, 1.0]), 4))
+    # λ_max ≤ 7 for these networks, so this is inside 4 − ησ²(2ρ + α) − 2ηκ > 0; with the greatest of each, where they
+    # differ from layer to layer. Then an eigenvector ζ of the iteration, in coordinates z/√η, with eigenvalue θ has
+    # (θ − 1)² + (θ − 1)p + θq = 0 with p = ζ*(√η (AᵀρA + κ) √η)ζ and q = ζ*(√η AᵀαA √η)ζ: |θ| < 1 while 2p + q < 4.
+    rho, alpha, kappa = (float(np.max(each)) for each in (recipe.penalty, recipe.dual_step, recipe.anchor))
+    stable = 3.8 / (7 * (2 * rho + alpha) + 2 * kappa)
+    return recipe.but(step_size=one_or_each([round(stable * part, 4) for part in (0.1, 0.5, 1.0)], per_layer))
 
 
 def levels(quick: Sequence[Recipe], default: Sequence[Recipe], full: Sequence[Recipe]) -> Callable[[str], list[Recipe]]:
@@ -366,18 +424,43 @@ RAGGED_QUICK = [
 def network_of(recipe: Recipe) -> Recipe:
     """The recipe with only what determines network and batch, for caches."""
     names = ("depth", "width", "input_dim", "output_dim", "batch", "activation", "blocks", "input_weight", "readout")
-    kept = {name: getattr(recipe, name) for name in (*names, "data", "seed", "dtype")}
+    kept = {name: getattr(recipe, name) for name in (*names, "data", "trained", "seed", "dtype")}
     return Recipe(**kept)
 
 
 @functools.lru_cache(maxsize=64)
-def _rule(recipe: Recipe) -> float:
-    return 1 / largest_eigenvalue(recipe.problem())
+def _rule(recipe: Recipe, w: Any) -> float:
+    return 1 / largest_eigenvalue(recipe.problem(), 1.0 if w is None else w)
 
 
 def step_size_rule(recipe: Recipe) -> float:
-    """η = 1/λ_max for the recipe's network and batch."""
-    return _rule(network_of(recipe))
+    """η = 1/λ_max for the recipe's network, batch and gauge."""
+    return _rule(network_of(recipe), gauge_weights(recipe))
+
+
+@functools.lru_cache(maxsize=16)
+def _adjoint_gauge(recipe: Recipe) -> tuple[float, ...]:
+    size = np.linalg.norm(oracle.kkt(recipe.problem())[1], axis=(1, 2))
+    return tuple((size / size[-1]).tolist())
+
+
+def gauge_weights(recipe: Recipe) -> Any:
+    """w of the recipe's gauge: None, a number, or L−1 of them."""
+    return _adjoint_gauge(network_of(recipe)) if recipe.gauge == "adjoint" else recipe.gauge
+
+
+@functools.lru_cache(maxsize=16)
+def _learned(recipe: Recipe) -> tuple[np.ndarray, ...]:
+    """The weights after `trained` epochs of BP, in float64."""
+    images, labels, _, _ = dataset(recipe.data)
+    problem, targets = recipe.but(trained=0, dtype="float64").problem(), np.eye(10)
+    adam = Adam(problem.weights, LEARNING_RATE)
+    for chosen in batches(len(images), recipe.trained, recipe.seed):
+        step = dataclasses.replace(
+            problem, weights=adam.weights, inputs=images[chosen], targets=targets[labels[chosen]]
+        )
+        adam.step(oracle.backprop(step))
+    return tuple(adam.weights)
 
 
 @functools.lru_cache(maxsize=64)
@@ -390,12 +473,13 @@ def backprop(recipe: Recipe) -> list[np.ndarray]:
     return _backprop(network_of(recipe))
 
 
-def largest_eigenvalue(problem: Problem) -> float:
-    """λ_max of the Gauss-Newton Hessian in z at the feed-forward state and ρ = 1, over the batch at once.
+def largest_eigenvalue(problem: Problem, w: Any = 1.0) -> float:
+    """λ_max of the Gauss-Newton Hessian in u = w z at the feed-forward state and ρ = 1, over the batch at once.
 
-    64 power iterations on AᵀA + JᵀJ with A = ∂c/∂z and J = ∂out/∂z_{L-1}.
+    64 power iterations on AᵀA + JᵀJ with A = ∂(w c)/∂u and J = ∂out/∂u_{L-1}.
     """
     net = oracle.Network(problem)
+    weight = net.each(w)
     z = net.feedforward()
     slope = [np.empty(0), *(net.dphi(layer) for layer in z[1:])]
     rng = np.random.default_rng(0)
@@ -405,13 +489,16 @@ def largest_eigenvalue(problem: Problem) -> float:
         v = [part / size for part in v]
         size = np.sqrt(sum(float((part**2).sum()) for part in v))
         v = [part / size for part in v]
-        a = [np.empty(0), v[1]]  # A v
+        in_z = [np.empty(0), *(part / each for part, each in zip(v[1:], weight[1:], strict=True))]
+        a = [np.empty(0), in_z[1]]  # A v, and then w² of it
         for layer in range(2, net.L):
-            below = v[layer - 1]
-            a.append(v[layer] - below - net.s[layer] * (slope[layer - 1] * below) @ net.W[layer].T)
-        out = net.s[net.L] * (slope[-1] * v[-1]) @ net.W[net.L].T  # J v
+            below = in_z[layer - 1]
+            a.append(in_z[layer] - below - net.s[layer] * (slope[layer - 1] * below) @ net.W[layer].T)
+        a = [part * each**2 for part, each in zip(a, weight, strict=True)]
+        out = net.s[net.L] * (slope[-1] * in_z[-1]) @ net.W[net.L].T  # J v
         v = [np.empty(0), *(a[layer] - net.send_down(layer, a[layer + 1], z) for layer in range(1, net.L - 1)), a[-1]]
         v[-1] = v[-1] + net.s[net.L] * (out @ net.W[net.L]) * slope[-1]
+        v = [np.empty(0), *(part / each for part, each in zip(v[1:], weight[1:], strict=True))]
         size = np.sqrt(sum(float((part**2).sum()) for part in v))
     return float(size)
 

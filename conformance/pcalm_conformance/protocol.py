@@ -38,7 +38,7 @@ class Problem:
         method: "bp", "pc" or "pcalm".
         steps: T, the inference budget; for "bp" it means nothing, as all settings below.
         step_size: η, the primal step: a number, or a tuple of L−1 numbers, one per hidden layer from the inputs up;
-            so are penalty, dual_step and anchor. `supports` may decline a tuple.
+            so are penalty, dual_step and anchor. `supports` may decline tuples: `per_layer` says whether there is one.
         penalty: ρ.
         dual_step: α (0 for "pc").
         inner_steps: primal steps before each dual step.
@@ -65,6 +65,11 @@ class Problem:
     initial: tuple[np.ndarray, np.ndarray] | None = None
     dtype: str = "float64"
     wants: tuple[str, ...] = ("states", "gradients")
+
+    @property
+    def per_layer(self) -> bool:
+        """Whether any of step_size, penalty, dual_step and anchor is one number for each hidden layer."""
+        return any(np.ndim(setting) > 0 for setting in (self.step_size, self.penalty, self.dual_step, self.anchor))
 
 
 @dataclass(frozen=True, eq=False)

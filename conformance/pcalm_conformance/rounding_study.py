@@ -24,7 +24,7 @@ PARTS = ("activities", "multipliers", "gradients")
 SAFE = 0.5
 
 
-def recipe(number: int) -> Recipe:
+def recipe(number: int, per_layer: bool = False) -> Recipe:
     """The random problem of that number, in turns float64 and float32; half of all sizes lie in the lowest quarter of
     their range."""
     rng = np.random.default_rng(number)
@@ -35,7 +35,7 @@ def recipe(number: int) -> Recipe:
     def choice(options: Sequence[Any]) -> Any:
         return options[int(rng.integers(len(options)))]
 
-    return any_settings(any_shape(whole, choice), whole, choice).but(seed=number, dtype=DTYPES[number % 2])
+    return any_settings(any_shape(whole, choice), whole, choice, per_layer).but(seed=number, dtype=DTYPES[number % 2])
 
 
 def parts_of_bounds(found: Solution, right: Solution, bounds: rounding.Bounds) -> list[float]:
@@ -55,11 +55,11 @@ def parts_of_bounds(found: Solution, right: Solution, bounds: rounding.Bounds) -
 Found = dict[tuple[str, str, str], list[tuple[list[float], int]]]
 
 
-def measure(numbers: Iterable[int]) -> Found:
+def measure(numbers: Iterable[int], per_layer: bool = False) -> Found:
     """(style, dtype, method) → for every problem the parts of its bounds, and its number."""
     found: Found = defaultdict(list)
     for number in numbers:
-        problem = recipe(number).problem()
+        problem = recipe(number, per_layer).problem()
         right, bounds = oracle.solve(problem), rounding.bounds(problem)
         for style in STYLES:
             parts = parts_of_bounds(style.solve(problem), right, bounds)
@@ -80,14 +80,17 @@ def table(found: Found) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=20_000, help="how many (default: 20000)")
+    parser.add_argument("--per-layer", action="store_true", help="with one setting for each hidden layer")
     options = parser.parse_args()
-    found = measure(range(options.problems))
+    found = measure(range(options.problems), options.per_layer)
     print(table(found))
     every = [entry for entries in found.values() for entry in entries]
     for index, part in enumerate(PARTS):
         parts, number = max(every, key=lambda entry: entry[0][index])
         median = np.median([parts[index] for parts, _ in every])
-        print(f"{part}: at most {parts[index]:.3f}, in {recipe(number)!r}; median of all {median:.4f}")
+        print(
+            f"{part}: at most {parts[index]:.3f}, in {recipe(number, options.per_layer)!r}; median of all {median:.4f}"
+        )
     return 0 if max(max(parts) for parts, _ in every) < SAFE else 1
 
 

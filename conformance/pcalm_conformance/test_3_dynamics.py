@@ -20,9 +20,11 @@ from pcalm_conformance.problems import (
     any_settings,
     any_shape,
     cases,
+    gauge_weights,
     product,
+    uneven,
 )
-from pcalm_conformance.protocol import Problem
+from pcalm_conformance.protocol import Problem, Solution
 
 SETTINGS = (
     {"method": "pc", "steps": 1},
@@ -174,8 +176,8 @@ COMPILED = [
 SHAPE = ("depth", "width", "input_dim", "output_dim", "batch", "activation", "method", "start", "dtype")
 
 
-def recipes(draw: Callable[[Any], Any], level: str, dtype: str) -> Recipe:
-    """Any problem inside the stable region; `draw` is Hypothesis'."""
+def recipes(draw: Callable[[Any], Any], level: str, dtype: str, per_layer: bool) -> Recipe:
+    """Any problem inside the stable region; `draw` is Hypothesis'. With settings per layer, BP has no place."""
     from hypothesis import strategies as st
 
     def whole(low: int, high: int) -> int:
@@ -185,11 +187,13 @@ def recipes(draw: Callable[[Any], Any], level: str, dtype: str) -> Recipe:
         return draw(st.sampled_from(options))
 
     if level == "quick":
-        given = choice(COMPILED).given()
+        given = choice([one for one in COMPILED if one.method != "bp"] if per_layer else COMPILED).given()
         shape = Recipe(**{name: value for name, value in given.items() if name in SHAPE})
     else:
         shape = any_shape(whole, choice)
-    return any_settings(shape.but(dtype=shape.dtype or dtype), whole, choice)
+        if per_layer and shape.method == "bp":
+            shape = shape.but(method="pcalm")
+    return any_settings(shape.but(dtype=shape.dtype or dtype), whole, choice, per_layer)
 
 
 EXAMPLES = {"quick": 60, "default": 300, "full": 2000}
@@ -202,6 +206,10 @@ def any_problem(check: Check, case: Recipe) -> None:
 
 @covers("DYN-10", lambda level: [EXAMPLES[level]])
 def test_any_problem(check: Check, case: int | Recipe) -> None:
+    any_problems(check, case)
+
+
+def any_problems(check: Check, case: int | Recipe, per_layer: bool = False) -> None:
     """So many problems, or one."""
     if isinstance(case, Recipe):
         any_problem(check, case)
@@ -224,7 +232,7 @@ def test_any_problem(check: Check, case: int | Recipe) -> None:
     def holds(data: Any) -> None:
         nonlocal solved
         try:
-            any_problem(check, recipes(data.draw, check.level, check.dtype))
+            any_problem(check, recipes(data.draw, check.level, check.dtype, per_layer))
         except Unsupported:
             return
         solved += 1
@@ -232,3 +240,67 @@ def test_any_problem(check: Check, case: int | Recipe) -> None:
     holds()
     if not solved:
         raise Unsupported
+
+
+# Each setting alone, and all at once.
+EACH = {"step_size": 0.12, "penalty": 0.6, "dual_step": 1.2, "anchor": 0.3}
+ALONE: tuple[tuple[dict[str, Any], tuple[str, ...]], ...] = (
+    *(({"method": "pc"}, (name,)) for name in ("step_size", "penalty")),
+    *(({"method": "pcalm"}, (name,)) for name in EACH),
+    ({"method": "pcalm", "start": "random", "inner_steps": 2, "credit": "after"}, tuple(EACH)),
+)
+
+
+@covers(
+    "DYN-11",
+    cases(
+        [
+            recipe.but(**{name: uneven(EACH[name], recipe.depth) for name in names})
+            for run, names in ALONE
+            for recipe in product(SHAPES, activation=ACTIVATIONS, steps=(5,), settings=(run,))
+        ],
+        quick=28,
+    ),
+)
+def test_settings_per_layer(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    check.same(check.solve(case), oracle.solve(problem), problem, case)
+
+
+@covers("DYN-12", lambda level: [EXAMPLES[level]])
+def test_any_settings_per_layer(check: Check, case: int | Recipe) -> None:
+    any_problems(check, case, per_layer=True)
+
+
+GAUGED = (
+    {"method": "pc", "steps": 5, "penalty": 0.5},
+    {"method": "pcalm", "steps": 6},
+    {"method": "pcalm", "steps": 3, "penalty": 0.1, "dual_step": 3.5, "anchor": 0.6, "inner_steps": 2},
+    {"method": "pcalm", "steps": 5, "penalty": 0.5, "anchor": 0.3, "credit": "after", "start": "random"},
+)
+
+
+@covers(
+    "DYN-13",
+    cases(
+        [
+            recipe.but(gauge=uneven(1.0, recipe.depth))
+            for recipe in product(SHAPES, GAUGED, activation=ACTIVATIONS, step_size=(None,))
+        ],
+        quick=16,
+    ),
+)
+def test_gauge(check: Check, case: Recipe) -> None:
+    right = oracle.solve_rescaled(case.without_gauge().problem(), gauge_weights(case))
+    # Twice the bound, since multiplying and dividing by w rounds as well.
+    check.same(check.solve(case), right, case.problem(), case, runs=2)
+
+
+# A power of two, so that nothing rounds differently but for the order of operations.
+@covers("DYN-14", cases(product(SHAPES, GAUGED, activation=("linear", "relu"), gauge=(0.25, 4.0))))
+def test_one_weight_for_all_layers(check: Check, case: Recipe) -> None:
+    w, one = case.gauge, check.solve(case)
+    two = check.solve(case.without_gauge().but(stretched=w))
+    first, *hidden, last = two.gradients
+    back = Solution(two.activities / w, two.multipliers * w, [first * w, *hidden, last / w])
+    check.same(back, one, case.problem(), case, what="difference", runs=2)

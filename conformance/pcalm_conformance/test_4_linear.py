@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from pcalm_conformance import oracle, rounding
 from pcalm_conformance.checking import Check, NotRun, covers, epsilon
 from pcalm_conformance.maps import affine_map, flat, probe, spectral_radius
-from pcalm_conformance.problems import ACTIVATIONS, Recipe, backprop, levels, product
+from pcalm_conformance.problems import ACTIVATIONS, Recipe, backprop, levels, product, uneven
 from pcalm_conformance.protocol import Problem
 from pcalm_conformance.vectors import cosine, relative_error
 
@@ -57,6 +58,20 @@ def test_gradient_at_the_fixed_point(check: Check, case: Recipe) -> None:
     problem = case.problem()
     bounds = 2 * rounding.bounds(problem).gradients
     check.near_gradients("distance from BP's", check.solve(case).gradients, backprop(case), bounds, case)
+
+
+def in_uneven_gauge(recipes: Sequence[Recipe]) -> list[Recipe]:
+    return [recipe.but(gauge=uneven(1.0, recipe.depth)) for recipe in recipes]
+
+
+@covers("LIN-10", levels(in_uneven_gauge(KKT_QUICK), in_uneven_gauge(KKT), []))
+def test_fixed_point_in_any_gauge(check: Check, case: Recipe) -> None:
+    problem = case.problem()
+    assert problem.initial is not None
+    found, bounds = check.solve(case), rounding.bounds(problem)
+    check.near("movement of z", found.activities, problem.initial[0], 2 * bounds.activities, case)
+    check.near("movement of λ", found.multipliers, problem.initial[1], 2 * bounds.multipliers, case)
+    check.near_gradients("distance from BP's", found.gradients, backprop(case), 2 * bounds.gradients, case)
 
 
 def probed(check: Check, case: Recipe) -> tuple[np.ndarray, np.ndarray]:

@@ -66,9 +66,12 @@ def test_norms(check: Check, case: Recipe) -> None:
     check.at_least("PC-ALM's ‖g‖/‖g_BP‖ less PC's", plain - pc, limits["gap"], case)
 
 
+EARLY = {"penalty": 0.1, "dual_step": 3.5, "anchor_per_depth": 3.0}
+
+
 @covers("ALN-4", grid(widest=32, deepest=64))
 def test_anchored_early(check: Check, case: Recipe) -> None:
-    case = case.but(penalty=0.1, dual_step=3.5, anchor_per_depth=3.0)
+    case = case.but(**EARLY)
     for name, bound in check.requirement.limits.items():
         run = case.but(budget=budget(name))
         check.at_least(f"cosine to BP at T = {name}", cosine(check.gradients(run), backprop(case)), bound, run)
@@ -111,3 +114,20 @@ def test_exact_in_the_limit(check: Check, case: Recipe) -> None:
         decades,
         run,
     )
+
+
+# BP has learned the images; its adjoint has grown 3.4 to 4.1 times from the top to the bottom.
+LEARNED = IMAGES.but(depth=32, width=32, activation="relu", trained=12, budget=2, gauge="adjoint")
+WIDE = LEARNED.but(depth=16, width=128)
+
+
+@covers(
+    "ALN-7",
+    levels([LEARNED], [LEARNED.but(seed=1), LEARNED.but(seed=2)], [WIDE, WIDE.but(seed=1), WIDE.but(depth=32, seed=2)]),
+)
+def test_gauge_of_a_trained_network(check: Check, case: Recipe) -> None:
+    limits = check.requirement.limits
+    for name, run in (("plain", case), ("anchored", case.but(**EARLY))):
+        level, uneven = (cosine(check.gradients(one), backprop(one)) for one in (run, run.but(gauge=None)))
+        check.at_least(f"cosine to BP in the gauge, {name}", level, limits[name], run)
+        check.at_least(f"cosine in the gauge less that without, {name}", level - uneven, limits["gap"], run)

@@ -19,7 +19,7 @@ EVERY = pytest.mark.parametrize("requirement", REQUIREMENTS.values(), ids=lambda
 # As text in one order: workers must collect the same tests, and sets are printed in any order.
 CLAUSES = [(one.id, " or ".join(sorted(clause))) for one in REQUIREMENTS.values() for clause in one.clauses]
 # These choose the methods by what is supported; training takes too long to be run here.
-CHOOSING = ("DYN-10", "NUM-2", "NUM-9")
+CHOOSING = ("DYN-10", "DYN-12", "NUM-2", "NUM-9")
 SEEN = [one for one in TESTS if one not in CHOOSING and TESTS[one].cases(QUICK)]
 
 

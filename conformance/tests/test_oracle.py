@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from pcalm_conformance import oracle
-from pcalm_conformance.problems import Recipe, product
+from pcalm_conformance.problems import Recipe, product, uneven
 from pcalm_conformance.protocol import Problem
 
 STEP = 1e-5
@@ -34,17 +34,24 @@ def close(found: float, right: float) -> bool:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=repr)
 @pytest.mark.parametrize("anchor", [0.0, 0.7])
-def test_energy_gradient_is_the_slope_of_the_energy(recipe: Recipe, anchor: float) -> None:
+@pytest.mark.parametrize("per_layer", [False, True])
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_energy_gradient_is_the_slope_of_the_energy(
+    recipe: Recipe, anchor: float, per_layer: bool, rescaled: bool
+) -> None:
     problem = recipe.problem()
     assert problem.initial is not None
     z, multipliers = problem.initial
-    net, rng = oracle.Network(problem), np.random.default_rng(0)
-    gradient = oracle.stack(
-        net.energy_gradient(oracle.unstack(z), oracle.unstack(multipliers), problem.penalty, anchor)
-    )
+    rho: oracle.Setting = problem.penalty
+    kappa: oracle.Setting = anchor
+    if per_layer:
+        rho, kappa = uneven(problem.penalty, recipe.depth), uneven(anchor, recipe.depth)[::-1]
+    net = oracle.Rescaled(problem, uneven(1.2, recipe.depth)) if rescaled else oracle.Network(problem)
+    rng = np.random.default_rng(0)
+    gradient = oracle.stack(net.energy_gradient(oracle.unstack(z), oracle.unstack(multipliers), rho, kappa))
 
     def energy(at: np.ndarray) -> float:
-        return float(net.energy(oracle.unstack(at), oracle.unstack(multipliers), problem.penalty, anchor).sum())
+        return float(net.energy(oracle.unstack(at), oracle.unstack(multipliers), rho, kappa).sum())
 
     for _ in range(5):
         direction = rng.standard_normal(z.shape)
@@ -65,6 +72,43 @@ def test_weight_gradients_are_the_slope_of_the_mean_energy(recipe: Recipe) -> No
 
         direction = rng.standard_normal(weight.shape)
         assert close(float((found.gradients[layer] * direction).sum()), slope(energy, weight, direction))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
+def test_weight_gradients_of_the_rescaled_chain_are_the_slope_of_its_energy(recipe: Recipe) -> None:
+    problem, w, rng = recipe.problem(), uneven(1.2, recipe.depth), np.random.default_rng(1)
+    assert problem.initial is not None
+    u, multipliers = map(oracle.unstack, problem.initial)
+    net = oracle.Rescaled(problem, w)
+    gradients = net.weight_gradients(net.credit(u, multipliers, problem.penalty), u)
+    for layer, weight in enumerate(problem.weights):
+
+        def energy(at: np.ndarray, layer: int = layer) -> float:
+            weights = [at if index == layer else other for index, other in enumerate(problem.weights)]
+            moved = oracle.Rescaled(dataclasses.replace(problem, weights=weights), w)
+            return float(moved.energy(u, multipliers, problem.penalty).mean())
+
+        direction = rng.standard_normal(weight.shape)
+        assert close(float((gradients[layer] * direction).sum()), slope(energy, weight, direction))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
+def test_the_rescaled_chain_in_the_gauge_of_ones_is_the_network(recipe: Recipe) -> None:
+    problem = recipe.problem()
+    found, right = oracle.solve_rescaled(problem, (1.0,) * (recipe.depth - 1)), oracle.solve(problem)
+    assert np.array_equal(found.activities, right.activities)
+    assert np.array_equal(found.multipliers, right.multipliers)
+    assert all(np.array_equal(mine, other) for mine, other in zip(found.gradients, right.gradients, strict=True))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
+def test_equal_settings_per_layer_are_one_number(recipe: Recipe) -> None:
+    recipe = recipe.but(anchor=0.4, dual_step=0.7, inner_steps=2)
+    names = ("step_size", "penalty", "dual_step", "anchor")
+    spread = recipe.but(**{name: (getattr(recipe, name),) * (recipe.depth - 1) for name in names})
+    found, right = oracle.solve(spread.problem()), oracle.solve(recipe.problem())
+    assert np.array_equal(found.activities, right.activities)
+    assert np.array_equal(found.multipliers, right.multipliers)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=repr)

@@ -15,21 +15,23 @@ from pcalm_conformance.protocol import Problem
 from pcalm_conformance.requirements import REQUIREMENTS
 
 load_tests()
-# What is held against rounding. The other bounds leave a hundredth and more, and DYN-10 is the study below.
+# What is held against rounding. The other bounds leave a hundredth and more, and DYN-10 and DYN-12 are the study below.
 HELD = [
     identity
     for identity, requirement in REQUIREMENTS.items()
-    if ("rounding" in requirement.bound or "same operations" in requirement.origin) and identity != "DYN-10"
+    if ("rounding" in requirement.bound or "same operations" in requirement.origin)
+    and identity not in ("DYN-10", "DYN-12")
 ]
 EVERY_STYLE = pytest.mark.parametrize("style", STYLES, ids=lambda style: style.name.replace(" ", "-"))
 
 
-def test_all_styles_stay_below_half_the_bounds_and_come_close_to_them() -> None:
+@pytest.mark.parametrize("per_layer", [False, True])
+def test_all_styles_stay_below_half_the_bounds_and_come_close_to_them(per_layer: bool) -> None:
     """200 of the 20,000 problems of `python -m pcalm_conformance.rounding_study`, whose figures stand in README.md."""
-    found = rounding_study.measure(range(200))
+    found = rounding_study.measure(range(200), per_layer)
     parts = np.array([parts for entries in found.values() for parts, _ in entries])
     assert parts.max() < rounding_study.SAFE
-    assert parts.max() > 0.05  # measured 0.12: a bound that is ten times as wide is noticed
+    assert parts.max() > 0.05  # measured 0.12 and 0.10: a bound that is ten times as wide is noticed
 
 
 @EVERY_STYLE

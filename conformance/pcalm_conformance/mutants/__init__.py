@@ -10,6 +10,7 @@ from pcalm_conformance.mutants.iteration import ALTERED
 from pcalm_conformance.mutants.loss import LOSS
 from pcalm_conformance.mutants.model import MODEL
 from pcalm_conformance.mutants.order import ORDER
+from pcalm_conformance.mutants.per_layer import PER_LAYER
 from pcalm_conformance.mutants.precision import PRECISION
 from pcalm_conformance.mutants.primal_step import PRIMAL_STEP
 from pcalm_conformance.mutants.settings import SETTINGS_MISREAD
@@ -24,6 +25,7 @@ GROUPS = {
     "primal step": PRIMAL_STEP,
     "order and timing": ORDER,
     "settings misread": SETTINGS_MISREAD,
+    "settings per layer": PER_LAYER,
     "iteration altered": ALTERED,
     "precision": PRECISION,
     "state between calls": STATE,

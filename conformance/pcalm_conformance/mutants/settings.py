@@ -59,6 +59,7 @@ SETTINGS_MISREAD = (
         "dual_step",
         "np.minimum(dual_step, 2.0)",
         "SPC-5",
+        "DYN-14",
         corner=True,
     ),
     edit(
@@ -68,6 +69,7 @@ SETTINGS_MISREAD = (
         "penalty",
         "np.minimum(penalty, 1.0)",
         "ENE-2",
+        "DYN-14",
         corner=True,
     ),
     edit(
