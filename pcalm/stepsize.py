@@ -74,25 +74,48 @@ class Hessian(NamedTuple):
         return eigenvalue, v
 
     def follow(self, v: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-        """`power_iteration` for every sample on its own: λ_max is the largest of the samples'.
+        """An upper estimate of λ_max, [] or [R], and the vector to go on from, for weights that change.
 
-        A vector of the whole batch soon holds nothing but the sample that was largest, and then does not see another
-        one overtake it. This one does: for following an eigenvalue while the weights change.
+        Lanczos' iteration from v, for every sample on its own, so that one which overtakes another is seen: a vector
+        of the whole batch soon holds nothing but the one that was largest. The largest Ritz value θ is below λ_max, and
+        θ + ‖r‖, r the residual of its vector, in practice above (Zhou & Li, Linear Algebra and its Applications 435,
+        2011): an eigenvalue that rises past the one followed shows in r before it shows in θ.
         """
-        eigenvalues = torch.ones((*v.shape[:-1], self.batch), dtype=v.dtype, device=v.device)
-        for _ in range(iterations):
-            v = self.product(self._per_sample(v, 1 / self._norms(v)))
-            eigenvalues = self._norms(v)
-        return eigenvalues.amax(dim=-1), v
+        q = self._per_sample(v, 1 / self._norms(v))
+        basis, diagonal = [q], []
+        beside: list[Tensor] = []
+        for j in range(iterations):
+            u = self.product(q)
+            diagonal.append(self._dots(q, u))
+            u -= self._per_sample(q, diagonal[-1])
+            if j:
+                u -= self._per_sample(basis[-2], beside[-1])
+            beside.append(self._norms(u))
+            q = self._per_sample(u, 1 / beside[-1])
+            basis.append(q)
+        tridiagonal = torch.diag_embed(torch.stack(diagonal, dim=-1))
+        if iterations > 1:
+            off = torch.diag_embed(torch.stack(beside[:-1], dim=-1), offset=1)
+            tridiagonal += off + off.mT
+        broken = ~tridiagonal.isfinite().flatten(-2).all(dim=-1)  # weights that have overflowed
+        ritz, vectors = torch.linalg.eigh(tridiagonal.masked_fill(broken[..., None, None], 0))
+        top = vectors[..., -1].unbind(-1)
+        parts = [self._per_sample(each, weight) for each, weight in zip(basis, top, strict=False)]
+        bounds = (ritz[..., -1] + beside[-1] * top[-1].abs()).masked_fill(broken, torch.nan)
+        return bounds.amax(dim=-1), sum(parts[1:], parts[0])
 
     def _norms(self, v: Tensor) -> Tensor:
         """‖v‖ of every sample, [B] or [R, B]; at least the smallest normal number, so that it divides."""
-        squares = [part.square().sum((-3, -1)) for part in self._layers(v)]
-        return sum(squares[1:], squares[0]).sqrt().clamp(min=torch.finfo(v.dtype).tiny)
+        return self._dots(v, v).sqrt().clamp(min=torch.finfo(v.dtype).tiny)
+
+    def _dots(self, u: Tensor, v: Tensor) -> Tensor:
+        """⟨u, v⟩ of every sample, [B] or [R, B]."""
+        products = [part.sum((-3, -1)) for part in self._layers(u * v)]
+        return sum(products[1:], products[0])
 
     def _per_sample(self, v: Tensor, factors: Tensor) -> Tensor:
-        factors = factors[..., None, :, None]
-        return torch.cat([(part * factors).flatten(-3) for part in self._layers(v)], dim=-1)
+        parts = [(part * factors[..., None, :, None]).flatten(-3) for part in self._layers(v)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     def _layers(self, v: Tensor) -> list[Tensor]:
         """The vector as [..., layers, B, entries], layers of one size together."""
@@ -108,8 +131,12 @@ def hessian(
     gauge: Any = None,
     y: Any = None,
     dtype: torch.dtype = torch.float64,
+    checked: bool = False,
 ) -> Hessian:
-    """The Hessian at the feed-forward state of x, in the dtype; other arguments and errors as in `step_size`."""
+    """The Hessian at the feed-forward state of x, in the dtype; other arguments and errors as in `step_size`.
+
+    Blocks and x that an earlier call has checked need not be checked again.
+    """
     net = unwrapped(net)
     require(
         isinstance(net, (ResidualMLP, Blocks)),
@@ -118,6 +145,8 @@ def hessian(
     rho = number("penalty", penalty, positive=True)
     w = 1.0 if gauge is None else laid_out("gauge", setting("gauge", gauge), net.replicas, net.depth - 1)
     if isinstance(net, Blocks):
+        if not checked:
+            y = _checked_targets(net, x, y)
         return _of_blocks(net, x, rho, per_layer(w, net.depth - 1), y, dtype)
     require(y is None, "y must be None for a ResidualMLP: the squared loss has the same curvature for all targets")
     return _of_mlp(net, x, rho, w, dtype)
@@ -147,21 +176,34 @@ def _of_mlp(net: ResidualMLP, x: Tensor, rho: float, gauge: Setting, dtype: torc
     return Hessian(torch.no_grad()(product), [batch * width] * layers, batch, net.replicas, dtype, z.device)
 
 
-def _of_blocks(net: Blocks, x: Tensor, rho: float, w: Sequence[float], y: Any, dtype: torch.dtype) -> Hessian:
+def _checked_targets(net: Blocks, x: Tensor, y: Any) -> Any:
+    """The targets, after everything has been checked."""
     require(
         isinstance(net.loss, str) or y is not None,
         "y must be given for a loss of one's own, whose curvature may depend on the targets: step_size(net, x, y=y)",
     )
-    refusals.check_inputs(net, x)
-    double = copy.deepcopy(net).to(dtype)
-    _, (*z, out) = refusals.check_inputs(double, x.to(dtype) if x.is_floating_point() else x)
-    if y is None:  # the known losses' curvature is the same for all targets
-        y = torch.zeros_like(out) if net.loss == "squared" else out.new_zeros(len(out), dtype=torch.int64)
+    _, (*_, out) = refusals.check_inputs(net, x)
+    y = _any_targets(net, out) if y is None else y
+    refusals.check_targets(net, out, y)
+    return y
+
+
+def _any_targets(net: Blocks, out: Tensor) -> Tensor:
+    """Targets for the known losses, whose curvature is the same for all."""
+    return torch.zeros_like(out) if net.loss == "squared" else out.new_zeros(len(out), dtype=torch.int64)
+
+
+def _of_blocks(net: Blocks, x: Tensor, rho: float, w: Sequence[float], y: Any, dtype: torch.dtype) -> Hessian:
+    net = net if dtype == net.dtype else copy.deepcopy(net).to(dtype)
+    with torch.no_grad():
+        z = net.feedforward(x.detach().to(dtype) if x.is_floating_point() else x)
+        out = net.blocks[-1](z[-1])
+    if y is None:
+        y = _any_targets(net, out)
     elif isinstance(y, Tensor) and y.is_floating_point():
         y = y.to(dtype)
-    refusals.check_targets(double, out, y)
-    push, pull = blocks.linear_maps(double, z)
-    curvature = blocks.loss_curvature(double, out, y)
+    push, pull = blocks.linear_maps(net, z)
+    curvature = blocks.loss_curvature(net, out, y)
     hidden, sizes, shapes = range(net.depth - 1), [each.numel() for each in z], [each.shape for each in z]
 
     def product(flat: Tensor) -> Tensor:

@@ -125,6 +125,7 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
 def _headline(found: Results) -> Results:
     training = found.training
     of_headline = (training["dataset"] == "fashion-mnist") & (training["activation"] == "relu")
+    of_headline &= (training["network"] == "mlp") & (training["loss"] == "squared") & (training["validation"] == 0)
     return dataclasses.replace(found, training=training[of_headline & (training["depth"] < DEEP)])
 
 

@@ -12,6 +12,7 @@ import torch
 import typer
 from typer.core import TyperGroup
 
+from pcalm.blocks import LOSSES
 from pcalm.checks import choice, location
 from pcalm.cli import check as cli_check
 from pcalm.cli import grid as cli_grid
@@ -19,9 +20,10 @@ from pcalm.cli import report as cli_report
 from pcalm.cli.output import show, show_table, standard_streams
 from pcalm.engines import MODULES, reasons
 from pcalm.experiments import data, machine, rundir, training
-from pcalm.experiments.config import DTYPE_NAMES, GAUGES, STEP_SIZES, TrainingConfig
+from pcalm.experiments.config import AUTO, DTYPE_NAMES, GAUGES, STEP_SIZES, TrainingConfig
+from pcalm.experiments.networks import NETWORKS, PHI
 from pcalm.methods import CREDITS, METHODS
-from pcalm.network import ACTIVATIONS, resolve_device
+from pcalm.network import resolve_device
 
 
 class Commands(TyperGroup):
@@ -67,11 +69,24 @@ def train(
     method: Annotated[
         str, typer.Option(metavar=one_of(METHODS), help="How the weight gradients are found.")
     ] = DEFAULT.method,
-    depth: Annotated[int, typer.Option(help="L, the number of weight matrices, at least 3.")] = DEFAULT.depth,
-    width: Annotated[int, typer.Option(help="N, the units in every hidden layer.")] = DEFAULT.width,
+    network: Annotated[
+        str, typer.Option(metavar=one_of(NETWORKS), help="What learns: mlp is the paper's residual MLP.")
+    ] = DEFAULT.network,
+    loss: Annotated[
+        str,
+        typer.Option(metavar=one_of((AUTO, *LOSSES)), help="auto is squared for mlp, else cross_entropy."),
+    ] = AUTO,
+    depth: Annotated[int, typer.Option(help="L, the number of weight matrices or blocks, at least 3.")] = DEFAULT.depth,
+    width: Annotated[
+        int, typer.Option(help="N, the units in every hidden layer, channels, or size of a token.")
+    ] = DEFAULT.width,
     activation: Annotated[
-        str, typer.Option(metavar=one_of(ACTIVATIONS), help="Activation function.")
-    ] = DEFAULT.activation,
+        str,
+        typer.Option(
+            metavar=one_of((AUTO, *PHI)),
+            help="Activation function; auto is gelu for transformer, else relu. mlp does not know gelu.",
+        ),
+    ] = AUTO,
     seed: Annotated[int, typer.Option(help="Draws the weights and the order of the batches.")] = DEFAULT.seed,
     epochs: Annotated[int, typer.Option(help="Passes through the training set.")] = DEFAULT.epochs,
     output: Annotated[
@@ -111,11 +126,20 @@ def train(
     gauge: Annotated[
         str, typer.Option(metavar=one_of(GAUGES), help="Whether the gauge follows the credit (not for bp).")
     ] = DEFAULT.gauge,
-    lr: Annotated[float, typer.Option(help="Adam's learning rate is lr·√(N/L).")] = DEFAULT.lr,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Adam's learning rate; for mlp it is lr·√(N/L).", show_default="1e-3 for mlp, else 3e-3"),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples per weight update.")] = DEFAULT.batch_size,
     log_every: Annotated[
         int, typer.Option(help="Weight updates from one row of metrics.csv to the next.")
     ] = DEFAULT.log_every,
+    validation: Annotated[
+        float,
+        typer.Option(
+            help="The part of the training set that is held out and takes the test set's place, for choosing settings."
+        ),
+    ] = DEFAULT.validation,
     engine: Annotated[
         str, typer.Option(metavar=one_of(("auto", *MODULES)), help="Which implementation runs the inference.")
     ] = DEFAULT.engine,

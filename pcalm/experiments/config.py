@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from pcalm.blocks import LOSSES
 from pcalm.checks import choice, integer, number, require
 from pcalm.engines import MODULES
 from pcalm.experiments.data import NAMES
+from pcalm.experiments.networks import NETWORKS
 from pcalm.methods import BP, CREDITS, METHODS, PC, PCALM, Method
-from pcalm.network import ACTIVATIONS, DTYPES
+from pcalm.network import DTYPES
 
 DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
+AUTO = "auto"  # the network's own
 GAUGES = ("none", "credit")
 STEP_SIZES = ("start", "tracked")
-# Settings that came later are left out of a run's settings where they have their first value, so that the keys of
-# older records stay what they are.
-LATER = {"gauge": "none"}
+# Settings that came later are left out of the settings of a run of the first network where they have their first value,
+# so that the keys of older records stay what they are.
+LATER: dict[str, Any] = {"gauge": "none", "network": "mlp", "loss": "squared", "validation": 0.0}
 # What a run may have of its own among replicas.
 OWN = ("seed", "lr", "step_size")
 # Settings that only some methods have, by the methods that lack them.
@@ -39,9 +43,9 @@ class TrainingConfig:
     Args:
         dataset: "digits", "fashion-mnist" or "mnist".
         method: "bp", "pc" or "pcalm".
-        depth: L ≥ 3, the number of weight matrices.
-        width: N ≥ 1.
-        activation: "linear", "tanh" or "relu".
+        depth: L ≥ 3, the number of weight matrices, or of blocks.
+        width: N ≥ 1: units, channels, or the size of a token.
+        activation: "linear", "tanh", "relu" or, but for "mlp", "gelu"; "auto" is "gelu" for "transformer", else "relu".
         seed: of the weights and of the batch order, ≥ 0.
         epochs: passes through the training set, ≥ 1.
         steps: T, the inference budget; None is 2L. BP, which has no inference, makes no use of it.
@@ -54,12 +58,16 @@ class TrainingConfig:
         credit: "before" or "after" the last dual step, of "pcalm" only.
         anchor: κ, of "pcalm" only.
         gauge: "none", or "credit": the gauge follows the credit that passes (see `pcalm.gauge`); not of "bp".
-        lr: Adam's learning rate is lr·√(N/L).
+        lr: Adam's learning rate, for "mlp" lr·√(N/L); None is 1e-3 for "mlp", else 3e-3.
         batch_size: samples per update.
         log_every: updates from one row of the metrics to the next; the last update of an epoch always has one.
         engine: "auto" or one of `pcalm.engines()`.
         device: such as "cpu" or "cuda".
         dtype: "float32" or "float64".
+        network: "mlp", the paper's, or one of NETWORKS (see `pcalm.experiments.networks`).
+        loss: "squared" or "cross_entropy"; "auto" is "squared" for "mlp", else "cross_entropy".
+        validation: the part of the training set, in [0, 1), that is held out: its last samples. They take the test
+            set's place in all that is reported, and nothing is learnt from the test set, for choosing settings.
 
     Raises:
         ValueError: an argument out of its range, or one that the method does not have; the message names it.
@@ -69,7 +77,7 @@ class TrainingConfig:
     method: str = "pcalm"
     depth: int = 32
     width: int = 32
-    activation: str = "relu"
+    activation: str = AUTO
     seed: int = 0
     epochs: int = 1
     steps: int | None = None
@@ -80,20 +88,28 @@ class TrainingConfig:
     credit: str = "before"
     anchor: float = 0.0
     gauge: str = "none"
-    lr: float = 1e-3
+    lr: float | None = None
     batch_size: int = 64
     log_every: int = 10
     engine: str = "auto"
     device: str = "cpu"
     dtype: str = "float32"
+    network: str = "mlp"
+    loss: str = AUTO
+    validation: float = 0.0
 
     def __post_init__(self) -> None:
-        device = self.device
+        device, network = self.device, choice("network", self.network, NETWORKS)
+        kind = NETWORKS[network]
         require(isinstance(device, (str, torch.device)), f"device must be such as 'cpu' or 'cuda', got {device!r}")
         settings = {
             "dataset": choice("dataset", self.dataset, NAMES),
             "method": choice("method", self.method, METHODS),
-            "activation": choice("activation", self.activation, ACTIVATIONS),
+            "network": network,
+            "loss": choice("loss", kind.loss if self.loss == AUTO else self.loss, LOSSES),
+            "activation": choice(
+                "activation", kind.activation if self.activation == AUTO else self.activation, kind.activations
+            ),
             "credit": choice("credit", self.credit, CREDITS),
             "engine": choice("engine", self.engine, ("auto", *MODULES)),
             "device": str(device),
@@ -102,8 +118,11 @@ class TrainingConfig:
             "gauge": choice("gauge", self.gauge, GAUGES),
         }
         settings |= {name: integer(name, getattr(self, name), least) for name, least in INTEGERS.items()}
-        settings |= {name: number(name, getattr(self, name), positive=True) for name in ("penalty", "lr")}
-        settings |= {name: number(name, getattr(self, name), positive=False) for name in ("dual_step", "anchor")}
+        settings["penalty"] = number("penalty", self.penalty, positive=True)
+        settings["lr"] = number("lr", kind.lr if self.lr is None else self.lr, positive=True)
+        for name in ("dual_step", "anchor", "validation"):
+            settings[name] = number(name, getattr(self, name), positive=False)
+        require(settings["validation"] < 1, f"validation must be below 1, got {self.validation}")
         settings["step_size"] = self._step_size_rule(settings)
         for name, value in settings.items():
             object.__setattr__(self, name, value)
@@ -131,6 +150,12 @@ class TrainingConfig:
             return PC(steps, step_size, self.penalty)
         return PCALM(steps, step_size, self.penalty, self.dual_step, self.inner_steps, self.credit, self.anchor)
 
+    @property
+    def rate(self) -> float:
+        """Adam's learning rate."""
+        assert self.lr is not None
+        return self.lr * math.sqrt(self.width / self.depth) if self.network == "mlp" else self.lr
+
     def resolved(self) -> dict[str, Any]:
         """All settings as plain values, equal for two configurations that mean the same run."""
         settings = dict(vars(self))  # flat, so a copy is enough, and asdict takes ten times as long
@@ -138,6 +163,8 @@ class TrainingConfig:
             settings["steps"] = settings["step_size"] = None
         elif self.steps is None:
             settings["steps"] = 2 * self.depth
+        if self.network != "mlp":
+            return settings
         return {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}
 
 

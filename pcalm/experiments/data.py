@@ -11,6 +11,7 @@ downloaded into the cache: from $PCALM_DATA_URL/<data set>/<file>.gz, or else fr
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import http.client
@@ -95,6 +96,27 @@ class Dataset:
     def one_hot(self, labels: Tensor) -> Tensor:
         """The labels [..., n] as targets [..., n, C], of the inputs' dtype."""
         return torch.nn.functional.one_hot(labels, self.classes).to(self.train_inputs.dtype)
+
+    def held_out(self, fraction: float) -> Dataset:
+        """The data set with the last part of its training set, rounded to whole samples, in the test set's place.
+
+        Raises:
+            ValueError: that is none of the samples, or all of them.
+        """
+        samples = len(self.train_labels)
+        kept = samples - round(fraction * samples)
+        require(
+            0 < kept < samples,
+            f"validation must leave samples on both sides, got {fraction} of the {samples} training samples",
+        )
+        inputs, labels = self.train_inputs, self.train_labels
+        return dataclasses.replace(
+            self,
+            train_inputs=inputs[:kept],
+            train_labels=labels[:kept],
+            test_inputs=inputs[kept:],
+            test_labels=labels[kept:],
+        )
 
 
 def load(

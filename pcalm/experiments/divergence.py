@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcalm import dynamics
+from pcalm import blocks, dynamics
+from pcalm.blocks import Blocks
 from pcalm.methods import Method
 from pcalm.network import ResidualMLP
 
@@ -62,16 +63,19 @@ def first_nonfinite(layers: Sequence[Tensor]) -> int:
     return next((layer for layer, part in enumerate(layers, 1) if not torch.isfinite(part).all()), 0)
 
 
-def first_nonfinite_state(net: ResidualMLP, method: Method, x: Tensor, y: Tensor) -> tuple[int, int]:
+def first_nonfinite_state(net: ResidualMLP | Blocks, method: Method, x: Tensor, y: Tensor) -> tuple[int, int]:
     """The first inference step at which a state or credit is NaN or infinite, and its first layer; (0, 0) if none."""
     found: list[tuple[int, int]] = []
 
-    def observe(step: int, q: Tensor, z: Tensor) -> None:
-        layer = 0 if found else first_nonfinite((q + z).unbind(-3))
+    def observe(step: int, q: Iterable[Tensor], z: Iterable[Tensor]) -> None:
+        layer = 0 if found else first_nonfinite([credit + each for credit, each in zip(q, z, strict=True)])
         if layer:
             found.append((step, layer))
 
-    z_ff = net.feedforward(x)
-    observe(0, torch.zeros_like(z_ff), z_ff)
-    dynamics.infer(net, method, x, y, observe=observe)
+    z_ff = list(net.feedforward(x))
+    observe(0, map(torch.zeros_like, z_ff), z_ff)
+    if isinstance(net, Blocks):
+        blocks.infer(net, method, x, y, observe=observe)
+    else:
+        dynamics.infer(net, method, x, y, observe=observe)
     return found[0] if found else (0, 0)

@@ -18,7 +18,7 @@ implementation, but not how runs were packed. A file takes its place when it is 
     setting              the method as the grid names it: "bp", "pc", "pcalm" (the paper's settings), "anchored",
                          "gauged"; "anchored-start" is anchored with the step size of the start
     dataset, method, depth, width, activation, seed, epochs, steps, penalty, dual_step, inner_steps, credit, anchor,
-    lr, batch_size, log_every, engine, device, dtype
+    lr, batch_size, log_every, engine, device, dtype, network, loss, validation
                          as in `pcalm.experiments.training.TrainingConfig`; steps is null for BP
     budget               steps / depth, the budget T in multiples of L; null for BP
     step_size            η as used; null for BP
@@ -34,6 +34,8 @@ implementation, but not how runs were packed. A file takes its place when it is 
                          of the weight gradient to BP's, on the first 64 training samples after training
     test_correct         which test samples are classified correctly after the last epoch, in their order: base64 of
                          `numpy.packbits`; null if it has not finished, and in records of before it was written
+    eigenvalue, growth   λ_max in the gauge in use (null for BP), and ‖δ_1‖/‖δ_{L-1}‖ of BP's adjoint, on these samples
+                         after training; null in records of before they were written
     updates              weight updates made
     margin_at_start, margin, least_margin
                          stability margin before and after training (stable above 0), and the least that was found with
@@ -98,7 +100,10 @@ COLUMNS = {
     "key": ("", "key", "str"),
     "implementation": ("", "implementation", "str"),
     "setting": ("", "setting", "str"),
+    "network": ("config", "network", "str"),
+    "loss": ("config", "loss", "str"),
     "dataset": ("config", "dataset", "str"),
+    "validation": ("config", "validation", "float64"),
     "method": ("config", "method", "str"),
     "depth": ("config", "depth", "int64"),
     "width": ("config", "width", "int64"),
@@ -130,6 +135,8 @@ COLUMNS = {
     "gradient_cosine": ("summary", "gradient_cosine", "float64"),
     "gradient_norm_ratio": ("summary", "gradient_norm_ratio", "float64"),
     "test_correct": ("summary", "test_correct", "str"),
+    "eigenvalue": ("summary", "eigenvalue", "float64"),
+    "growth": ("summary", "growth", "float64"),
     "updates": ("summary", "updates", "int64"),
     "margin_at_start": ("summary", "margin_at_start", "float64"),
     "margin": ("summary", "margin", "float64"),
@@ -155,7 +162,8 @@ RANGES: dict[str, Check] = {
     "seed": integer(-LARGEST - 1),
     "test_correct": matching("[A-Za-z0-9+/]*={0,2}", "base64"),
     "test_accuracy": number(0, 1),
-    **{name: number(0) for name in ("step_size", "budget", "seconds", "gradient_norm_ratio")},
+    "validation": number(0, 1),
+    **{name: number(0) for name in ("step_size", "budget", "seconds", "gradient_norm_ratio", "eigenvalue", "growth")},
 }
 OF_DTYPE: dict[str, Check] = {"int64": integer(), "Int64": integer(), "float64": number(), "str": text}
 
@@ -393,7 +401,8 @@ def _exported(path: Path, dtypes: dict[str, str]) -> pandas.DataFrame:
         lacking = [column for column in ("key", "setting", "test_accuracy") if column not in table]
         require(not lacking, f"it is no table of training runs: it lacks {', '.join(lacking)}")
         table = table.reindex(columns=list(dtypes))
-        table["gauge"] = table["gauge"].astype(object).fillna(LATER["gauge"])
+        for name, first in LATER.items():
+            table[name] = table[name].astype(object).fillna(first)
         if table["step_size_rule"].isna().all():  # an older table
             sizes = [None if pandas.isna(size) else size for size in table["step_size_given"]]
             rules = [_rule(method, size) for method, size in zip(table["method"], sizes, strict=True)]

@@ -1,6 +1,7 @@
 """Training: the same protocol for every method, for one network or for several of one shape at once.
 
-Adam with learning rate lr·√(N/L), β = (0.9, 0.999) and ε = 1e-8; standardised inputs; batch order
+Adam with learning rate lr·√(N/L) for the paper's networks and lr for others, β = (0.9, 0.999) and ε = 1e-8;
+standardised inputs; batch order
 `numpy.random.default_rng(seed + epoch).permutation(n)`, the last partial batch dropped; η = 1/λ_max at the network's
 start, on the first 64 training samples, unless a step size is given.
 
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from pcalm import analysis, dynamics
+from pcalm import analysis
+from pcalm.blocks import LOSSES, Blocks
 from pcalm.checks import require
-from pcalm.engines import choose
-from pcalm.engines import load as load_engine
+from pcalm.engines import choose, resolve
 from pcalm.experiments.config import DTYPE_NAMES, OWN, TrainingConfig, differences
 from pcalm.experiments.data import Dataset, load
 from pcalm.experiments.divergence import (
@@ -40,7 +40,9 @@ from pcalm.experiments.divergence import (
     nonfinite,
 )
 from pcalm.experiments.machine import environment
+from pcalm.experiments.networks import build
 from pcalm.experiments.progress import Display, deferred_interrupt
+from pcalm.experiments.replicas import Networks, Replicas, Single
 from pcalm.experiments.tracking import Tracker, plain
 from pcalm.methods import BP
 from pcalm.network import ResidualMLP
@@ -49,7 +51,11 @@ from pcalm.surroundings import independent
 PROBE = 64  # the first training samples: for η, the stability margin, and the gradient's cosine to BP
 EVALUATION_BATCH = 1024
 SAVE_EVERY_S = 30.0
-COLUMNS = ("step", "epoch", "loss", "accuracy", "test_accuracy", "margin")
+# Those behind the accuracy have values at the end of an epoch only.
+COLUMNS = (
+    *("step", "epoch", "loss", "accuracy", "test_accuracy", "margin"),
+    *("gradient_cosine", "gradient_norm_ratio", "eigenvalue", "growth"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +65,9 @@ class Run:
     Attributes:
         config: its configuration, with the engine that "auto" stood for.
         metrics: one row per logged update, with the keys of COLUMNS: step, epoch (both from 1), loss and accuracy of
-            that batch before the update; at the end of an epoch also test_accuracy and margin (else None).
+            that batch before the update; at the end of an epoch also test_accuracy, margin, the gradient's cosine and
+            norm ratio to BP's, the eigenvalue λ_max in the gauge in use, and the growth ‖δ_1‖/‖δ_{L-1}‖ of BP's
+            adjoint, all of them on the first 64 training samples (else None).
         summary: plain values, as in summary.json.
         net: the trained network; None if the run diverged.
         divergence: where it diverged, or None.
@@ -68,7 +76,7 @@ class Run:
     config: TrainingConfig
     metrics: list[Row]
     summary: dict[str, Any]
-    net: ResidualMLP | None
+    net: ResidualMLP | Blocks | None
     divergence: Divergence | None
 
 
@@ -128,18 +136,14 @@ class Training:
             differing = [name for name in differences(config, other) if name not in OWN]
             require(not differing, f"configs of one pass may differ in {', '.join(OWN)} only, not in {differing}")
         dtype = DTYPE_NAMES[config.dtype]
-        self.data = dataset or load(config.dataset, data_dir, dtype=dtype, device=config.device)
+        whole = dataset or load(config.dataset, data_dir, dtype=dtype, device=config.device)
+        self.data = whole.held_out(config.validation) if config.validation else whole
         samples, features = self.data.train_inputs.shape
         require(
             config.batch_size <= samples,
             f"batch_size must be at most the {samples} training samples of {self.data.name!r}, got {config.batch_size}",
         )
-        self.net = ResidualMLP(
-            *(config.depth, config.width, features, self.data.classes, config.activation),
-            seed=[each.seed for each in self.configs],
-            dtype=dtype,
-            device=config.device,
-        )
+        self.net = made(self.configs, features, self.data.classes)
         require(
             self.data.name == config.dataset
             and self.data.train_inputs.dtype == self.net.dtype
@@ -151,8 +155,13 @@ class Training:
         engine = choose(config.engine, self.net)
         self.configs = [dataclasses.replace(each, engine=engine) for each in self.configs]
         self.config = self.configs[0]
-        self.engine = load_engine(engine)
-        self.targets = self.data.one_hot(self.data.train_labels)
+        self.networks: Networks
+        if isinstance(self.net, ResidualMLP):
+            self.networks = Replicas(self.net, resolve(engine, self.net))
+        else:
+            self.networks = Single(self.net, resolve(engine, self.net))
+        labels = self.data.train_labels
+        self.targets = self.data.one_hot(labels) if config.loss == "squared" else labels
         self.probe = (self.data.train_inputs[:PROBE], self.targets[:PROBE])
         self.batches = samples // config.batch_size
         self.updates = config.epochs * self.batches
@@ -259,11 +268,10 @@ class Training:
         self.slots: list[tuple[Tensor, int, int]] = []
         groups: dict[float, list[Tensor]] = {}
         for replica, config in enumerate(self.configs):
-            rate = config.lr * math.sqrt(config.width / config.depth)
-            for part, parameter in enumerate(self.net.parameters()):
-                view = torch.nn.Parameter(parameter.data[replica])
+            for part, parameter in enumerate(self.networks.parameters):
+                view = torch.nn.Parameter(parameter[replica])
                 self.slots.append((view, part, replica))
-                groups.setdefault(rate, []).append(view)
+                groups.setdefault(config.rate, []).append(view)
         self.optimiser = torch.optim.Adam(
             [{"params": views, "lr": rate} for rate, views in groups.items()],
             fused=self.net.device.type in ("cpu", "cuda"),
@@ -276,14 +284,14 @@ class Training:
         if batch == 0 or self.order is None:
             self.order = self._batch_order(epoch)
         index = self.order[:, batch * size : (batch + 1) * size]
-        x, y = embedding(index, self.data.train_inputs), embedding(index, self.targets)
-        state, gradients = self.engine.solve(self.net, self.method, x, y, None)
+        x, y = embedding(index, self.data.train_inputs), self.targets[index]
+        state, gradients = self.networks.solve(self.method, x, y)
         self.done += 1
         for replica in nonfinite(gradients):
             self._diverged(replica, x[replica], y[replica], gradients)
         last = self.done % self.batches == 0
         if last or self.done % self.config.log_every == 0:
-            self._log(epoch + 1, x, y)
+            self._log(epoch + 1, x, y, self.data.train_labels[index])
         learned = [parameter.requires_grad for parameter in self.net.parameters()]
         for parameter, part, replica in self.slots:
             parameter.grad = gradients[part][replica] if learned[part] else None
@@ -298,7 +306,7 @@ class Training:
 
     def _batch_order(self, epoch: int) -> Tensor:
         """The epoch's order of the samples, [R, n]."""
-        samples = len(self.targets)
+        samples = len(self.data.train_labels)
         orders = [np.random.default_rng(config.seed + epoch).permutation(samples) for config in self.configs]
         return torch.from_numpy(np.stack(orders)).to(self.net.device)
 
@@ -307,59 +315,72 @@ class Training:
         with torch.no_grad():
             for replica, divergence in enumerate(self.divergences):
                 if divergence is not None:
-                    for parameter in self.net.parameters():
+                    for parameter in self.networks.parameters:
                         parameter[replica] = 0
 
     @torch.no_grad()
-    def _log(self, epoch: int, x: Tensor, y: Tensor) -> None:
-        state = self.engine.solve(self.net, BP(), x, y, None).state
-        out = self.net.readout(state.activities[..., -1, :, :])
+    def _log(self, epoch: int, x: Tensor, y: Tensor, labels: Tensor) -> None:
+        out = self.networks.outputs(x, y)
         # In float64 the square of a finite error is finite, so that a loss is infinite only where a state is.
-        losses = (out.double() - y.double()).square().sum(-1).mean(-1) / 2
-        accuracies = (out.argmax(-1) == y.argmax(-1)).double().mean(-1)
+        both = (out.double().flatten(0, 1), (y.double() if y.is_floating_point() else y).flatten(0, 1))
+        losses = LOSSES[self.config.loss](*both).view(labels.shape).mean(-1)
+        accuracies = (out.argmax(-1) == labels).double().mean(-1)
         for replica in self.alive:
-            values = (self.done, epoch, losses[replica].item(), accuracies[replica].item(), None, None)
-            self.metrics[replica].append(dict(zip(COLUMNS, values, strict=True)))
+            values = (self.done, epoch, losses[replica].item(), accuracies[replica].item())
+            self.metrics[replica].append(dict.fromkeys(COLUMNS) | dict(zip(COLUMNS, values, strict=False)))
 
     def _end_epoch(self) -> None:
-        """The test accuracies and stability margins, into the rows of the epoch's last update."""
-        for replica in nonfinite(list(self.net.parameters())):
+        """What is measured after each epoch, into the rows of its last update."""
+        for replica in nonfinite(self.networks.parameters):
             self._diverged(replica, *self.probe, None)
         self._still()
         self.tracker.measure()
-        accuracies = self._correct().double().mean(-1).tolist()
+        accuracies, adjoints = self._correct().double().mean(-1).tolist(), self.networks.adjoint(*self.probe)
+        own, exact = self._beside_bp()
         for replica in self.alive:
-            row = self.metrics[replica][-1]
-            row["test_accuracy"] = accuracies[replica]
-            row["margin"] = self.tracker.margins[replica] if self.tracker.margins else None
+            compared = [[part[replica] for part in gradients] for gradients in (own, exact)]
+            lowest, highest = (adjoints[replica][layer].double().norm() for layer in (0, -1))
+            self.metrics[replica][-1] |= {
+                "test_accuracy": accuracies[replica],
+                "margin": self.tracker.margins[replica] if self.tracker.margins else None,
+                "gradient_cosine": plain(analysis.cosine(*compared)),
+                "gradient_norm_ratio": plain(analysis.norm_ratio(*compared)),
+                "eigenvalue": plain(self.tracker.measured[replica]) if self.tracker.measured else None,
+                "growth": plain(float(lowest / highest)),
+            }
 
     @torch.no_grad()
     def _correct(self) -> Tensor:
         """Whether each test sample is classified correctly, [R, samples]."""
-        predictions = [self.net(x).argmax(-1) for x in self.data.test_inputs.split(EVALUATION_BATCH)]
+        predictions = [self.networks.shared(x).argmax(-1) for x in self.data.test_inputs.split(EVALUATION_BATCH)]
         return torch.cat(predictions, dim=-1) == self.data.test_labels
 
+    def _beside_bp(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The method's gradients and BP's on the first training samples, [R, …]."""
+        x, y = (part.expand(len(self.configs), *part.shape) for part in self.probe)
+        (_, own), (_, exact) = (self.networks.solve(method, x, y) for method in (self.method, BP()))
+        return own, exact
+
     @torch.no_grad()
-    def _diverged(self, replica: int, x: Tensor, y: Tensor, gradients: dynamics.Gradients | None) -> None:
+    def _diverged(self, replica: int, x: Tensor, y: Tensor, gradients: list[Tensor] | None) -> None:
         """Finds where a replica became non-finite, by running the batch again."""
         if self.divergences[replica] is not None:
             return
         margin = None
-        weights = [weight[replica] for weight in self.net.weights]
-        if bad := first_nonfinite(weights):
+        if bad := first_nonfinite(self.networks.layers(self.networks.parameters, replica)):
             where, step, layer = "weights", 0, bad
         else:
-            net = self.net.replica(replica)
+            net = self.networks.alone(replica)
             method = self.tracker.method_of(replica)
+            where = "state"
+            step, layer = first_nonfinite_state(net, method, x, y)
             if not isinstance(method, BP):
                 self.tracker.measure()
                 margin = plain(self.tracker.margins[replica])
-            where = "state"
-            step, layer = first_nonfinite_state(net, method, x, y)
             if layer == 0:
                 assert gradients is not None
                 where, step = "weight gradient", 0 if isinstance(method, BP) else method.steps * method.inner_steps
-                layer = first_nonfinite([part[replica] for part in gradients.as_list()])
+                layer = first_nonfinite(self.networks.layers(gradients, replica))
         epoch = (self.done - 1) // self.batches + 1
         message = (
             f"training diverged at update {self.done} (epoch {epoch}): non-finite {where} in layer {layer} "
@@ -377,8 +398,7 @@ class Training:
 
     def _finish(self, started: float) -> list[Run]:
         """The comparison with BP on the first training samples, and the summaries."""
-        x, y = (part.expand(len(self.configs), *part.shape) for part in self.probe)
-        own, exact = (self.engine.solve(self.net, method, x, y, None).gradients for method in (self.method, BP()))
+        own, exact = self._beside_bp()
         for replica in nonfinite(own):
             self._diverged(replica, *self.probe, own)
         correct = self._correct()
@@ -396,8 +416,10 @@ class Training:
                     "gradient_cosine": plain(analysis.cosine(*compared)),
                     "gradient_norm_ratio": plain(analysis.norm_ratio(*compared)),
                     "test_correct": packed(correct[replica]),
+                    "eigenvalue": metrics[-1]["eigenvalue"],
+                    "growth": metrics[-1]["growth"],
                 }
-            net = self.net.replica(replica) if divergence is None else None
+            net = self.networks.alone(replica) if divergence is None else None
             runs.append(Run(config, metrics, summary, net, divergence))
         return runs
 
@@ -414,6 +436,8 @@ class Training:
             "gradient_cosine": None,
             "gradient_norm_ratio": None,
             "test_correct": None,
+            "eigenvalue": None,
+            "growth": None,
             "seconds": self.seconds,
             "samples_per_second": self.done * self.config.batch_size / self.seconds,
             "updates": trained,
@@ -423,6 +447,32 @@ class Training:
             "replicas": len(self.configs),
             "environment": environment(self.net.device),
         }
+
+
+def made(configs: Sequence[TrainingConfig], pixels: int, classes: int) -> ResidualMLP | Blocks:
+    """The network of configurations that differ in what replicas may have of their own.
+
+    Raises:
+        ValueError: several configurations of blocks, which have no replicas.
+    """
+    config, dtype = configs[0], DTYPE_NAMES[configs[0].dtype]
+    shape = (config.depth, config.width, pixels, classes)
+    if config.network == "mlp" and config.loss == "squared":
+        seeds = [each.seed for each in configs]
+        return ResidualMLP(*shape, config.activation, seed=seeds, dtype=dtype, device=config.device)
+    require(
+        len(configs) == 1,
+        f"configs of one pass must be one for network {config.network!r} with loss {config.loss!r}, which is blocks "
+        f"without replicas, got {len(configs)}",
+    )
+    return build(
+        *(config.network, *shape),
+        activation=config.activation,
+        loss=config.loss,
+        seed=config.seed,
+        dtype=dtype,
+        device=config.device,
+    )
 
 
 def packed(bits: Tensor) -> str:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 # Fashion-MNIST, relu, N = L = 32, one epoch, T = 2L, seed 0.
-CELL = {"dataset": "fashion-mnist", "activation": "relu", "width": 32, "depth": 32, "epochs": 1}
+CELL = {
+    "network": "mlp",
+    "loss": "squared",
+    "validation": 0.0,
+    "dataset": "fashion-mnist",
+    "activation": "relu",
+    "width": 32,
+    "depth": 32,
+    "epochs": 1,
+}
 BUDGET = 2.0
 SEED = 0
 # method: (test accuracy, gradient cosine to BP after training)

@@ -161,7 +161,8 @@ def _training(found: Results, path: Path, root: Path) -> list[pandas.DataFrame]:
 
 def _source_of_run(run: Content) -> Source:
     budget = "" if pandas.isna(run["budget"]) else f" T={run['budget']:g}L"
-    what = f"{run['implementation']}: {run['setting']} {run['dataset']} N={run['width']} L={run['depth']}"
+    network = "" if run["network"] == "mlp" else f" {run['network']}"
+    what = f"{run['implementation']}: {run['setting']}{network} {run['dataset']} N={run['width']} L={run['depth']}"
     return Source(
         run["source"],
         f"{what} {run['activation']}{budget} seed {run['seed']}",

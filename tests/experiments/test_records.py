@@ -50,6 +50,10 @@ CURVE: dict[str, list[Any]] = {
     "accuracy": [0.25, 0.5],
     "test_accuracy": [None, 0.75],
     "margin": [None, math.inf],
+    "gradient_cosine": [None, 0.9],
+    "gradient_norm_ratio": [None, 0.8],
+    "eigenvalue": [None, 4.4],
+    "growth": [None, 1.9],
 }
 
 
@@ -83,7 +87,7 @@ def test_the_key_is_of_what_determines_the_result() -> None:
         "dataset": "mnist", "method": "bp", "depth": 33, "width": 33, "activation": "tanh", "seed": 1, "epochs": 2,
         "steps": 3, "step_size": 0.1, "penalty": 2.0, "dual_step": 2.0, "inner_steps": 2, "credit": "after",
         "anchor": 1.0, "lr": 0.1, "batch_size": 65, "log_every": 11, "engine": "torch", "device": "cuda",
-        "dtype": "float64", "gauge": "credit",
+        "dtype": "float64", "gauge": "credit", "network": "conv", "loss": "cross_entropy", "validation": 0.1,
     }  # fmt: skip
     assert set(changes) == {field.name for field in dataclasses.fields(TrainingConfig)}
     configs = [TrainingConfig(), *(TrainingConfig(**{name: value}) for name, value in changes.items())]

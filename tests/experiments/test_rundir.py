@@ -80,7 +80,7 @@ class Failing:
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, call: int, happening: Any) -> None:
     failing = Failing(call, happening)
-    monkeypatch.setattr(training, "load_engine", lambda name: failing)
+    monkeypatch.setattr(training, "resolve", lambda name, net: failing)
 
 
 def test_the_files(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_files(tmp_path: Path) -> None:
     assert found == CONFIG.resolved()
     assert TrainingConfig(**found).resolved() == found
     lines = (tmp_path / "a" / "run" / "metrics.csv").read_text().splitlines()
-    assert lines[0] == "step,epoch,loss,accuracy,test_accuracy,margin"
+    assert lines[0] == ",".join(training.COLUMNS)
     assert rundir.read_metrics(tmp_path / "a" / "run" / "metrics.csv") == training.train(CONFIG).metrics
 
 
@@ -118,7 +118,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path, monkeypatch: pytest.Monke
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    fail_at(monkeypatch, 9, twice)  # the seventh update, or thereabouts: after the first epoch's checkpoint
+    fail_at(monkeypatch, 12, twice)  # after the first epoch's checkpoint
     with pytest.raises(KeyboardInterrupt):
         train_to(CONFIG, tmp_path / "run")
     assert done(tmp_path / "run") == 5
@@ -136,10 +136,10 @@ calls = 0
 def solve(*arguments):
     global calls
     calls += 1
-    if calls == 12:
+    if calls == 14:
         os.kill(os.getpid(), signal.SIGKILL)
     return reference.solve(*arguments)
-training.load_engine = lambda name: type("Killed", (), {"solve": staticmethod(solve)})
+training.resolve = lambda name, net: type("Killed", (), {"solve": staticmethod(solve)})
 training.SAVE_EVERY_S = 0.0
 rundir.train_to(training.TrainingConfig(**eval(sys.argv[1])), sys.argv[2])
 """
@@ -177,7 +177,7 @@ def test_killed_at_any_moment_a_run_loses_and_repeats_nothing(tmp_path: Path) ->
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.ExitStack() as stack:
-        fail_at(monkeypatch, 9, lambda: stack.enter_context(no_large_files(tmp_path)))
+        fail_at(monkeypatch, 12, lambda: stack.enter_context(no_large_files(tmp_path)))
         message = r"cannot be written: File too large; the last checkpoint is kept, and the same command goes on"
         with pytest.raises(OSError, match=message):
             train_to(CONFIG, tmp_path / "run")

@@ -12,7 +12,7 @@ import pcalm
 from pcalm.dynamics import adjoint
 from pcalm.experiments import data
 from pcalm.experiments.config import TrainingConfig
-from pcalm.experiments.tracking import LONGEST, MOVED, Tracker
+from pcalm.experiments.tracking import MOVED, Tracker
 from pcalm.experiments.training import Training, train, train_replicas
 from pcalm.methods import PCALM, anchored
 from pcalm.network import ResidualMLP
@@ -78,26 +78,26 @@ def test_eta_follows_the_weights() -> None:
     """After training η belongs to the weights as they are, and not to those of the start."""
     training = Training([settings(epochs=3)])
     (run,) = training.run()
-    assert run.net is not None
+    assert isinstance(run.net, ResidualMLP)
     eigenvalue = largest_eigenvalue(run.net, training.probe[0])
     assert isinstance(eigenvalue, float)
     eta = run.summary["step_size"]
     method = run.config.with_step_size(eta)
     assert isinstance(method, PCALM)
-    # Found by a power iteration that was warm, at most LONGEST updates ago, when λ_max hardly moved.
+    # Found by a power iteration that was warm, at most some updates ago, when λ_max hardly moved.
     assert eta * eigenvalue <= 1 + 4 * MOVED
     assert stability_margin(method, eigenvalue) == pytest.approx(run.summary["margin"], abs=1e-9)
     at_start = largest_eigenvalue(ResidualMLP(6, 6, 64, 10, seed=0), training.probe[0])
     assert isinstance(at_start, float)
     assert abs(eigenvalue / at_start - 1) > 4 * MOVED  # so the test tells the two apart
-    assert all(1 <= interval <= LONGEST for interval in training.tracker.intervals)
+    assert all(1 <= interval <= 25 for interval in training.tracker.intervals)
 
 
 def test_the_gauge_levels_what_passes() -> None:
     """The weights of a gauged training are near ‖δ_l‖/‖δ_{L-1}‖, which the rule never sees."""
     training = Training([settings(gauge="credit", steps=36, epochs=6)])
     (run,) = training.run()
-    assert run.net is not None
+    assert isinstance(run.net, ResidualMLP)
     x, y = training.probe
     with torch.no_grad():
         delta = adjoint(run.net, run.net.feedforward(x), y).flatten(1).norm(dim=1)

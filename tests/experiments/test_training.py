@@ -51,7 +51,7 @@ def by_hand(config: TrainingConfig) -> tuple[pcalm.ResidualMLP, list[float]]:
     method = config.with_step_size(
         given if isinstance(given, float) else pcalm.step_size(net, digits.train_inputs[:64])
     )
-    rate = config.lr * math.sqrt(config.width / config.depth)
+    rate = config.rate
     adam = torch.optim.Adam(net.parameters(), lr=rate, betas=(0.9, 0.999), eps=1e-8, foreach=False)
     losses = []
     for epoch in range(config.epochs):
@@ -66,17 +66,17 @@ def by_hand(config: TrainingConfig) -> tuple[pcalm.ResidualMLP, list[float]]:
     return net, losses
 
 
-def assert_same_weights(found: pcalm.ResidualMLP | None, truth: pcalm.ResidualMLP, config: TrainingConfig) -> None:
+def assert_same_weights(found: Any, truth: pcalm.ResidualMLP, config: TrainingConfig) -> None:
     """Equal up to rounding.
 
     Adam moves a weight by lr m̂ / (√v̂ + ε), which changes by at most lr/ε times a change of the gradient: where a
     gradient is of ε's size, that is what its rounding grows to. The gradients here are smaller than 1.
     """
-    assert found is not None
+    assert isinstance(found, pcalm.ResidualMLP)
     primal_steps = 2 * config.depth * config.inner_steps
     gradient_error = rounding(truth, primal_steps)
     updates = config.epochs * (1440 // config.batch_size)
-    bound = updates * config.lr * math.sqrt(config.width / config.depth) / 1e-8 * gradient_error
+    bound = updates * config.rate / 1e-8 * gradient_error
     assert bound < 1e-3 * updates  # well below what a wrong formula would change
     for ours, theirs in zip(found.weights, truth.weights, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=bound)
@@ -116,7 +116,7 @@ def test_rows_of_the_metrics() -> None:
     assert [row["test_accuracy"] is not None for row in run.metrics] == [False, False, True, False, False, True]
     assert [row["margin"] is not None for row in run.metrics] == [False, False, True, False, False, True]
     digits = data.load("digits")
-    assert run.net is not None
+    assert isinstance(run.net, pcalm.ResidualMLP)
     right = run.net(digits.test_inputs).argmax(1) == digits.test_labels
     assert run.metrics[-1]["test_accuracy"] == float(right.double().mean())
     bits = np.unpackbits(np.frombuffer(base64.b64decode(run.summary["test_correct"]), np.uint8), count=len(right))
@@ -129,7 +129,7 @@ def test_summary() -> None:
     digits = data.load("digits")
     x, y = digits.train_inputs[:64], digits.one_hot(digits.train_labels[:64])
     start = pcalm.ResidualMLP(config.depth, config.width, 64, 10, config.activation, seed=config.seed)
-    assert run.net is not None
+    assert isinstance(run.net, pcalm.ResidualMLP)
     own, exact = (
         pcalm.gradients(run.net, method, x, y, engine="reference")
         for method in (config.with_step_size(run.summary["step_size"]), pcalm.BP())
@@ -183,7 +183,7 @@ def test_replicas_are_separate_runs() -> None:
     for run, config in zip(train_replicas(configs), configs, strict=True):
         alone = train(config)
         assert run.config == config
-        assert alone.net is not None
+        assert isinstance(alone.net, pcalm.ResidualMLP)
         assert_same_weights(run.net, alone.net, config)
         for name in ("test_accuracy", "step_size", "margin", "train_loss", "gradient_cosine", "gradient_norm_ratio"):
             assert run.summary[name] == pytest.approx(alone.summary[name], rel=1e-6), name
@@ -197,8 +197,8 @@ def test_replicas_on_the_cpu_engine_are_separate_runs_bit_for_bit() -> None:
     configs = [dataclasses.replace(config, engine="cpu") for config in REPLICAS]
     for run, config in zip(train_replicas(configs), configs, strict=True):
         alone = train(config)
-        assert run.net is not None
-        assert alone.net is not None
+        assert isinstance(run.net, pcalm.ResidualMLP)
+        assert isinstance(alone.net, pcalm.ResidualMLP)
         assert all(ours.equal(theirs) for ours, theirs in zip(run.net.weights, alone.net.weights, strict=True))
         assert [row["loss"] for row in run.metrics] == [row["loss"] for row in alone.metrics]
 
@@ -239,7 +239,8 @@ def test_divergence_of_the_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = before.data.train_inputs[index], before.targets[index]
     for steps, finite in ((found.inference_step - 1, True), (found.inference_step, False)):
         method = dataclasses.replace(config, steps=steps).with_step_size(0.28)
-        net = before.net.replica(0)
+        net = before.networks.alone(0)
+        assert isinstance(net, pcalm.ResidualMLP)
         state = dynamics.infer(net, method, x, y)
         credit = state.multipliers + dynamics.residuals(net, state.activities, net.feedforward(x)[:1])
         bad = ~torch.isfinite(state.activities + credit).flatten(1).all(1)
@@ -260,8 +261,8 @@ def test_a_replica_that_diverges_does_not_disturb_the_others() -> None:
     assert lost.divergence is not None
     assert (lost.divergence.step, lost.net) == (2, None)
     assert kept.metrics == truth.metrics
-    assert kept.net is not None
-    assert truth.net is not None
+    assert isinstance(kept.net, pcalm.ResidualMLP)
+    assert isinstance(truth.net, pcalm.ResidualMLP)
     assert all(ours.equal(theirs) for ours, theirs in zip(kept.net.weights, truth.net.weights, strict=True))
     timing = ("seconds", "samples_per_second")
     assert {k: v for k, v in kept.summary.items() if k not in timing} == {
@@ -348,8 +349,8 @@ def test_replicas_resume_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         resumed.restore(copy.deepcopy(state))
         for run, truth in zip(resumed.run(), runs, strict=True):
             assert run.metrics == truth.metrics
-            assert run.net is not None
-            assert truth.net is not None
+            assert isinstance(run.net, pcalm.ResidualMLP)
+            assert isinstance(truth.net, pcalm.ResidualMLP)
             assert all(ours.equal(theirs) for ours, theirs in zip(run.net.weights, truth.net.weights, strict=True))
 
 

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import pandas
 
+from pcalm.experiments.config import LATER
 from pcalm.report.tables import Column, Value
 
-CONTEXT = ("implementation", "dataset", "activation", "epochs", "lr", "batch_size", "dtype", "device")
+CONTEXT = (
+    *("implementation", "network", "loss", "dataset", "validation"),
+    *("activation", "epochs", "lr", "batch_size", "dtype", "device"),
+)
 CELL = (*CONTEXT, "width", "depth")
 HEADINGS = {"width": "N", "depth": "L", "batch_size": "batch size", "dataset": "data set"}
 # What comparisons and figures read of a run besides its cell.
@@ -31,8 +35,13 @@ class Cells:
             {name: object for name, dtype in frame.dtypes.items() if str(dtype) in ("str", "Int64")}
         )
         self.varying = [name for name in CONTEXT if training[name].nunique() > 1]
-        fixed = [name for name in CONTEXT if name not in self.varying]
         first = {} if training.empty else training.iloc[0].to_dict()
+        # Later settings go without saying where they have their first value.
+        fixed = [
+            name
+            for name in CONTEXT
+            if name not in self.varying and not (name in LATER and first.get(name) == LATER[name])
+        ]
         self.note = (
             "All runs: " + ", ".join(f"{HEADINGS.get(name, name)} {first[name]}" for name in fixed if first) + "."
         )
