@@ -228,7 +228,7 @@ def budgets(weights: str, activation: str, width: int, depth: int, seed: int) ->
     if weights != "initial":
         shape: Row = {"depth": depth, "width": width, "activation": activation, "seed": seed}
         run = train(TrainingConfig(dataset=DATASET, **SETTINGS[weights](depth), **shape), dataset())
-        assert run.net is not None
+        assert isinstance(run.net, ResidualMLP)
         net, followed = run.net, run.summary.get("gauge")
     x, y = samples()
     exact = pcalm.gradients(net, BP(), x, y)
