@@ -175,6 +175,29 @@ CREDIT_ROWS = rows(
         "iterations_per_layer": nullable(number()),
     }
 )
+BUDGETS = fields(
+    {**MEASURED, **COLUMNS_AND_ROWS},
+    {**ABOUT, "targets": listing(cosine), "at": listing(budget), "missing": listing(listing(anything))},
+)
+BUDGETS_ROWS = rows(
+    {
+        "weights": line,
+        "activation": line,
+        "width": width,
+        "depth": depth,
+        "seed": seed,
+        "method": line,
+        "eigenvalue": positive,
+        "gauge": positive,
+        "adjoint": positive,
+        **{
+            f"{figure}_{at}": check for at in (1, 2, 4) for figure, check in (("cosine", cosine), ("norm_ratio", share))
+        },
+        "least_0.9": nullable(budget),
+        "least_0.99": nullable(budget),
+        "followed": budget,
+    }
+)
 SCATTERING_BUDGETS = (1.125, 1.25, 1.5, 2, 4)  # those of the table
 SCATTERING_BLOCKS = ("Gaussian", "antisymmetric", "symmetric")
 SCATTERING = fields(
@@ -204,6 +227,10 @@ def _convergence(content: Content, unknown: list[str]) -> Content:
     checked = CONVERGENCE_ROWS(CONVERGENCE(content, "", unknown), unknown)
     _as_long_as_budgets(checked)
     return checked
+
+
+def _budgets(content: Content, unknown: list[str]) -> Content:
+    return BUDGETS_ROWS(BUDGETS(content, "", unknown), unknown)
 
 
 def _credit(content: Content, unknown: list[str]) -> Content:
@@ -243,6 +270,7 @@ def _speed(content: Content, unknown: list[str]) -> Content:
 
 MEASUREMENTS: dict[str, Callable[[Content, list[str]], Content]] = {
     "alignment": _alignment,
+    "budgets": _budgets,
     "convergence": _convergence,
     "credit": _credit,
     "scattering": _scattering,

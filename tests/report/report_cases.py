@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,25 @@ def measured() -> dict[str, dict[str, Any]]:
             ],
             "columns": ["depth", "method", "fraction", "reached", "exponent", "factor", "iterations_per_layer"],
             "rows": [(8, "pcalm", 0.5, 1.0, 1.01, 2.1, 2.05)],
+        },
+        # Training doubles λ_max and makes the budget √2 times as large: the law, to the letter.
+        "budgets": {
+            "columns": [
+                *("weights", "activation", "width", "depth", "seed", "method", "eigenvalue", "gauge", "adjoint"),
+                *(f"{figure}_{at}" for at in (1, 2, 4) for figure in ("cosine", "norm_ratio")),
+                *("least_0.9", "least_0.99", "followed"),
+            ],
+            "rows": [
+                (
+                    *(weights, "relu", width, 8, 0, method, 4.0 * grown, 1.0, 1.0 * grown),
+                    *(0.5, 0.6, 0.8 - 0.1 * grown, 0.9, 0.95, 1.1),
+                    *((None, None, 4) if method == "pc" else (2 * math.sqrt(grown), None, 8)),
+                )
+                for width in (8, 16)
+                for weights, grown in (("initial", 1), ("bp", 2), ("pcalm", 2))
+                for method in (("pc", "pcalm") if weights != "pcalm" else ("pcalm",))
+            ],
+            "missing": [["bp", "relu", 32, 8, 0]],
         },
         "scattering": {
             "width": 32,

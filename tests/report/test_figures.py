@@ -27,7 +27,8 @@ from pcalm.report.results import Results
 from tests.report.report_cases import as_written, measured, record, write_everything, write_grid, write_json
 
 IDS = [
-    *("accuracy-others", "accuracy-pcalm", "accuracy-theirs", "learning-curves", "cosine-budget", "credit-8"),
+    *("accuracy-others", "accuracy-pcalm", "accuracy-theirs", "learning-curves", "cosine-budget"),
+    *("trained-alignment", "budget-law", "credit-8"),
     *("credit-share", "exponents", "scattering"),
 ]
 # How cones of people without one kind of cone see linear RGB (Machado et al., 2009, severity 1).

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pcalm.report.comparisons import (
     accuracy,
     alignment,
+    budgets,
     conformance,
     convergence,
     cost,
@@ -32,6 +33,7 @@ SUBJECTS = (
     cost,
     diverged,
     alignment,
+    budgets,
     convergence,
     credit,
     scattering,

@@ -11,6 +11,7 @@ NAMES = {
     "anchored-start": "anchored PC-ALM (fixed η)",
     "anchored": "anchored PC-ALM",
     "gauged": "gauged anchored PC-ALM",
+    "gauged by BP": "anchored, gauged by BP's adjoint",
 }
 
 

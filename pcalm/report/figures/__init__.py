@@ -1,6 +1,6 @@
 """Figures, made from `pcalm.report.results` alone. One module per subject, each with `figures(results)`.
 
-Colours are those of Okabe and Ito, and a wine red of Tol's, which people with any colour vision tell apart; line styles
+Colours are those of Okabe and Ito, a wine red of Tol's and an amber of IBM's, which people with any colour vision tell apart; line styles
 and markers tell the methods apart in black and white. The same results give the same SVG, byte for byte, with the same
 matplotlib.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pcalm.report.figures import (
     accuracy_by_budget,
+    budgets,
     cosine_by_budget,
     credit_share,
     exponents,
@@ -26,6 +27,7 @@ SUBJECTS = (
     accuracy_by_budget,
     learning_curves,
     cosine_by_budget,
+    budgets,
     space_time,
     credit_share,
     exponents,

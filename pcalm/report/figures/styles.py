@@ -12,6 +12,7 @@ STYLES: dict[str, tuple[str, Any, str]] = {
     "anchored-start": ("#999999", (0, (3, 1, 1, 1)), "d"),
     "anchored": ("#56B4E9", "-", "D"),
     "gauged": ("#882255", "-", "P"),
+    "gauged by BP": ("#FFB000", (0, (3, 1, 1, 1)), "v"),
 }
 OTHERS = ("#CC79A7", "#E69F00", "#009E73")
 
