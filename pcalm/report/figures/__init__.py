@@ -1,8 +1,8 @@
 """Figures, made from `pcalm.report.results` alone. One module per subject, each with `figures(results)`.
 
-Colours are those of Okabe and Ito, a wine red of Tol's and an amber of IBM's, which people with any colour vision tell apart; line styles
-and markers tell the methods apart in black and white. The same results give the same SVG, byte for byte, with the same
-matplotlib.
+Colours are those of Okabe and Ito, a wine red of Tol's and an amber of IBM's, which people with any colour vision tell
+apart; line styles and markers tell the methods apart in black and white. The same results give the same SVG, byte for
+byte, with the same matplotlib.
 """
 
 from __future__ import annotations
