@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from pcalm.report import results
 from pcalm.report.comparisons import (
     accuracy,
     alignment,
+    budgets,
     conformance,
     convergence,
     cost,
@@ -46,16 +48,18 @@ from pcalm.report.figures import scattering as scattering_curves
 from pcalm.report.figures.drawing import Figure
 from pcalm.report.results import Results
 from pcalm.report.tables import Column, Table, escape
-from reports import implementations
+from reports import findings, implementations
 
 HERE = Path(__file__).parent
 KILL_MATRIX = HERE.parent / "conformance" / "pcalm_conformance" / "kill_matrix.json"
 # The headline grid: all of it, so that what is missing can be said.
-METHODS = (("bp", 0.0), ("pc", 2.0), ("pcalm", 2.0), ("anchored", 1.25), ("anchored", 2.0))
+SHORT = (("bp", 0.0), ("pc", 2.0), ("pcalm", 2.0), ("gauged", 2.0))
+METHODS = {"relu": (*SHORT[:3], ("anchored", 1.25), ("anchored", 2.0), SHORT[3]), "tanh": SHORT, "linear": SHORT}
 SEEDS = (0, 1, 2)
 DEEP = 500  # layers
 README = HERE.parent / "README.md"
 STORY_WIDTH = 32  # of the README's table
+WIDTH = 120  # of a line of text
 STORY = re.compile(r"(?<=<!-- table: make report -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 
 
@@ -78,16 +82,24 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
         "# Results",
         "",
         "Made by `make report` from the records in [data/](data/), none of it by hand. The paper is Seely & Gould,",
-        "Augmented Lagrangian Predictive Coding, arXiv:2605.31022; anchored PC-ALM is an extension of this project.",
+        "Augmented Lagrangian Predictive Coding, arXiv:2605.31022; anchored PC-ALM and the gauge are extensions of",
+        "this project. L is the depth, N the width, T the budget in iterations.",
         "",
     ]
+
+    for number, finding in enumerate(findings.findings(headline), 1):
+        drawn[finding.figure.id] = finding.figure
+        lines += [f"## {number}. {escape(finding.title)}", "", *_wrapped(escape(finding.text)), ""]
+        lines += [*_image(finding.figure), ""]
+        for table in (each for each in finding.tables if each.rows):
+            lines += [table.section("markdown", level=3), ""]
 
     def show(title: str, source: Results, *builds: Callable[[Results], Sequence[Table | Figure]]) -> None:
         shown: list[str] = []
         for item in (each for build in builds for each in build(source)):
             if isinstance(item, Figure):
                 drawn[item.id] = item
-                shown += [f"![{escape(item.title)}](figures/{item.id}.svg)", "", escape(item.caption), ""]
+                shown += [*_image(item), ""]
             elif item.rows:
                 shown += [item.section("markdown", level=3), ""]
         if shown:
@@ -96,20 +108,14 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
     def lacking(source: Results) -> list[Table]:
         return [missing.table(source.training, SIZES, SIZES, METHODS, SEEDS)]
 
+    accuracies = (overview.tables, _without("pairs-summary", pairs.tables), lacking, cost.tables, accuracy.tables)
     show(
-        "Accuracy over width × depth, Fashion-MNIST, relu, one epoch",
+        "Accuracy over width × depth, Fashion-MNIST, one epoch",
         headline,
-        *(
-            heat_maps.figures,
-            overview.tables,
-            pairs.tables,
-            lacking,
-            cost.tables,
-            accuracy.tables,
-            learning_curves.figures,
-        ),
+        *(heat_maps.figures, *accuracies, learning_curves.figures),
     )
     show("Deeper", deep, cost.tables, accuracy.tables)
+    show("Alignment with BP after training", found, _only("trained-cells", budgets.tables))
     show(
         "Alignment with BP at initialisation",
         found,
@@ -124,9 +130,9 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
 
 def _headline(found: Results) -> Results:
     training = found.training
-    of_headline = (training["dataset"] == "fashion-mnist") & (training["activation"] == "relu")
+    of_headline = (training["dataset"] == "fashion-mnist") & (training["depth"] < DEEP)
     of_headline &= (training["network"] == "mlp") & (training["loss"] == "squared") & (training["validation"] == 0)
-    return dataclasses.replace(found, training=training[of_headline & (training["depth"] < DEEP)])
+    return dataclasses.replace(found, training=training[of_headline])
 
 
 def readme(text: str, data: Path = HERE / "data") -> str:
@@ -136,7 +142,8 @@ def readme(text: str, data: Path = HERE / "data") -> str:
         ValueError: the text has no place for it.
     """
     found = _headline(results.load(data))
-    of_width = dataclasses.replace(found, training=found.training[found.training["width"] == STORY_WIDTH])
+    of_story = (found.training["width"] == STORY_WIDTH) & (found.training["activation"] == "relu")
+    of_width = dataclasses.replace(found, training=found.training[of_story])
     (table,) = overview.tables(of_width)
     replaced, count = STORY.subn(lambda _: f"{table.render('markdown')}\n", text)
     if count != 1:
@@ -154,6 +161,18 @@ def provenance(found: Results) -> Table:
     ]
     columns = (*map(Column, names), Column("records", "d"), Column("first"), Column("last"))
     return Table("provenance", "Where the numbers come from", columns, tuple(rows))
+
+
+def _image(figure: Figure) -> list[str]:
+    return [f"![{escape(figure.title)}](figures/{figure.id}.svg)", "", escape(figure.caption)]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _only(name: str, build: Callable[[Results], list[Table]]) -> Callable[[Results], list[Table]]:
+    return lambda found: [table for table in build(found) if table.id == name]
 
 
 def _without(name: str, build: Callable[[Results], list[Table]]) -> Callable[[Results], list[Table]]:

@@ -19,7 +19,7 @@ from matplotlib.colors import to_rgb
 
 from pcalm.experiments import records
 from pcalm.report import results
-from pcalm.report.figures import accuracy_by_budget, all_figures, heat_maps
+from pcalm.report.figures import accuracy_by_budget, accuracy_by_depth, all_figures, heat_maps
 from pcalm.report.figures.drawing import Figure
 from pcalm.report.figures.space_time import CREDIT
 from pcalm.report.figures.styles import STYLES
@@ -27,7 +27,7 @@ from pcalm.report.results import Results
 from tests.report.report_cases import as_written, measured, record, write_everything, write_grid, write_json
 
 IDS = [
-    *("accuracy-others", "accuracy-pcalm", "accuracy-theirs", "learning-curves", "cosine-budget"),
+    *("accuracy-others", "accuracy-pcalm", "accuracy-theirs", "accuracy-depth", "learning-curves", "cosine-budget"),
     *("trained-alignment", "budget-law", "credit-8"),
     *("credit-share", "exponents", "scattering"),
 ]
@@ -169,6 +169,16 @@ def test_accuracy_by_budget_is_drawn_where_there_are_several(tmp_path: Path) -> 
     assert points(line) == [pytest.approx([2, 77.5]), pytest.approx([4, 60])]
 
 
+def test_accuracy_by_depth_is_what_is_lost_to_bp(tmp_path: Path) -> None:
+    write_grid(tmp_path)
+    records.write(tmp_path, record("bp", width=16, depth=8, accuracy=0.5))
+    records.write(tmp_path, record("pc", width=16, depth=8, accuracy=0.6))
+    (figure,) = accuracy_by_depth.figures(results.load(tmp_path))
+    (ax,) = figure.canvas.axes
+    pc = next(each for each in ax.get_lines() if each.get_color() == STYLES["pc"][0])
+    assert points(pc) == [pytest.approx([0, -10]), pytest.approx([1, 0])]  # of widths 8 and 16: −10 and +10
+
+
 def test_exponents_are_those_of_the_points(drawn: list[Figure]) -> None:
     arrival, alignment = find(drawn, "exponents").canvas.axes
     for ax in (arrival, alignment):
@@ -232,8 +242,9 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
             made = record(setting, depth=depth, budget=budget, implementation=implementation)
             records.write(tmp_path, type(made)(**{**vars(made), "setting": "bp" if setting == "bp" else name}))
     drawn = all_figures(results.load(tmp_path))
-    assert [figure.id.split("-")[0] for figure in drawn] == ["accuracy", "accuracy", "accuracy", "learning"]
-    assert len({figure.id.lower() for figure in drawn}) == 4
+    kinds = ["accuracy", "accuracy", "accuracy", "accuracy", "learning"]
+    assert [figure.id.split("-")[0] for figure in drawn] == kinds
+    assert len({figure.id.lower() for figure in drawn}) == 5
     for figure in drawn:
         assert re.fullmatch(r"[\w.-]{1,70}", figure.id, re.ASCII)
         ElementTree.fromstring(figure.svg())

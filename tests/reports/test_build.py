@@ -12,7 +12,7 @@ import pytest
 
 from pcalm.experiments import records
 from pcalm.report import results
-from reports import build, collect
+from reports import build, collect, findings
 from tests.report.report_cases import record
 
 ROOT = Path(__file__).parents[2]
@@ -63,8 +63,10 @@ def test_what_a_document_shows_is_there_and_what_is_missing_is_said(tmp_path: Pa
         records.write(tmp_path, record(setting, **cell))
     text = build.files(tmp_path)["results.md"]
     assert set(re.findall(r"\]\((figures/[^)]*)\)", text)) == build.files(tmp_path).keys() - DOCUMENTS
-    assert re.search(r"\| +8 \| +8 \| +15 \| +13 \| BP \(seed 1, 2\); PC, 2L \(seed 1, 2\); PC-ALM, 2L;", text)
-    assert re.search(r"\| +128 \| +128 \| +15 \| +15 \| all +\|", text)
+    assert re.search(r"relu +\| +8 \| +8 \| +18 \| +16 \| BP \(seed 1, 2\); PC, 2L \(seed 1, 2\); PC-ALM, 2L;", text)
+    missing = re.findall(r"^\| (\w+) +\| +(\d+) \| +(\d+) \| +\d+ \| +\d+ \| all +\|$", text, re.MULTILINE)
+    assert missing[-1] == ("linear", "128", "128")
+    assert [int(width) for _, width, _ in missing] == sorted(int(width) for _, width, _ in missing)
     assert "0123456789abcdef" in text
 
 
@@ -93,3 +95,27 @@ def test_collected_runs_join_those_that_are_there(tmp_path: Path) -> None:
     assert len(curves) == 4  # two updates of the two runs of the paper's cell
     with pytest.raises(ValueError, match="source must be an existing directory"):
         collect.collect(tmp_path / "nowhere", tmp_path / "data")
+
+
+def test_three_findings_lead_each_with_its_figure_and_a_table(made: dict[str, str]) -> None:
+    headings = re.findall(r"^## (.*)$", made["results.md"], re.MULTILINE)
+    assert [heading[:3] for heading in headings[:3]] == ["1. ", "2. ", "3. "]
+    for part in re.split(r"^## ", made["results.md"], flags=re.MULTILINE)[1:4]:
+        (figure,) = re.findall(r"!\[.*\]\((figures/.*)\)", part)
+        assert figure in made
+        assert len(re.findall(r"^\|", part, re.MULTILINE)) > 3
+
+
+def test_a_findings_numbers_are_those_of_its_tables(made: dict[str, str]) -> None:
+    first = re.split(r"^## ", made["results.md"], flags=re.MULTILINE)[1]
+    text = " ".join(first.split())
+    for method in ("PC", "PC-ALM"):
+        (row,) = re.findall(rf"^\| {method}, 2L +\| BP .*$", first, re.MULTILINE)
+        cells, _, _, worse, _, _, least, _ = [cell.strip() for cell in row.split("|")[3:-1]]
+        assert re.search(rf"{method} (is worse than BP beyond doubt )?in {worse} of {cells}", text)
+        assert f"by {least.lstrip('-')} points at worst" in text
+
+
+def test_without_data_there_is_no_finding(tmp_path: Path) -> None:
+    records.write(tmp_path, record("bp", dataset="fashion-mnist"))
+    assert findings.findings(results.load(tmp_path)) == []

@@ -45,7 +45,11 @@ def tables(results: Results) -> list[Table]:
     if frame is None:
         return []
     content = results.measured["budgets"]
-    about = f"On {content['samples']} training images of {content['dataset']}; networks are trained for one epoch."
+    seeds = ", ".join(map(str, sorted(frame["seed"].unique().tolist())))
+    about = (
+        f"On {content['samples']} training images of {content['dataset']}; networks are trained for one epoch, with "
+        f"the seeds {seeds}; η = 1/λ_max of the weights measured."
+    )
     return [table(frame, content["source"], about) for table in (overview, by_cell, law, needed)]
 
 
@@ -53,8 +57,8 @@ def overview(frame: pandas.DataFrame, source: str, about: str) -> Table:
     """Alignment before and after training, over all networks."""
     columns = [Column("activation"), Column("network"), Column("method"), Column("networks", "d")]
     for budget in AT:
-        columns += [Column(f"cosine at {multiple(budget)}, worst", ".2f"), Column("median", ".2f")]
-        columns += [Column("norm ratio, median", ".2f")]
+        columns += [Column(f"cosine at {multiple(budget)}, {part}", ".2f") for part in ("worst", "median")]
+        columns += [Column(f"norm ratio at {multiple(budget)}, median", ".2f")]
     built = TableBuilder(
         "trained-alignment", "Alignment with BP before and after training, over all networks", columns, [about]
     )
@@ -78,7 +82,7 @@ def by_cell(frame: pandas.DataFrame, source: str, about: str) -> Table:
         Column("w_1", ".2f", "the gauge at the first layer"),
     ]
     for budget in AT:
-        columns += [Column(f"cosine at {multiple(budget)}", ".3f"), Column("norm ratio", ".2f")]
+        columns += [Column(f"cosine at {multiple(budget)}", ".3f"), Column(f"norm ratio at {multiple(budget)}", ".2f")]
     notes = [f"Mean over the seeds. {about}"]
     built = TableBuilder("trained-cells", "Alignment with BP by cell", columns, notes)
     for (activation, network, width, depth), part in frame.groupby(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import NamedTuple
 
 from pcalm.report.comparisons.cells import Cells, Row
@@ -17,7 +18,7 @@ from pcalm.report.comparisons.statistics import (
     mean,
 )
 from pcalm.report.results import Results
-from pcalm.report.tables import Column, Table, TableBuilder
+from pcalm.report.tables import Column, Table, TableBuilder, Value
 
 Kind = tuple[str, float]  # a method and its budget T/L
 BP: Kind = ("bp", 0.0)
@@ -36,8 +37,9 @@ PAIRS: tuple[tuple[Kind, Kind], ...] = (
 
 
 class Pair(NamedTuple):
-    """One pair in one cell; `cell` is the cell's part of a row."""
+    """One pair in one cell: `context` and `cell` are what differs from one context, or cell, to another."""
 
+    context: tuple[Value, ...]
     cell: Row
     first: Kind
     second: Kind
@@ -56,7 +58,9 @@ def pairs(cells: Cells) -> list[Pair]:
                 comparison = compare(kinds[first], kinds[second])
                 if comparison:
                     sources = [*kinds[first]["source"], *kinds[second]["source"]]
-                    found.append(Pair(cell, first, second, comparison, None, sources))
+                    found.append(
+                        Pair(tuple(cell[: len(cells.varying)]), cell, first, second, comparison, None, sources)
+                    )
     return [
         each._replace(interval=interval)
         for each, interval in zip(found, intervals([each.comparison for each in found]), strict=True)
@@ -85,7 +89,8 @@ def tables(results: Results) -> list[Table]:
 def summary(cells: Cells, found: list[Pair]) -> Table:
     """By pair: in how many cells the interval lies above zero, below it, or has it inside."""
     columns = [
-        *(Column("method"), Column("less"), Column("cells", "d"), Column("seeds", "d", "runs of either method")),
+        *cells.columns[: len(cells.varying)],
+        *(Column("method"), Column("less"), Column("cells", "d"), Column("runs", "d", "of either method")),
         Column("better", "d", "cells whose interval lies above zero"),
         Column("worse", "d", "cells whose interval lies below zero"),
         Column("undecided", "d", "cells whose interval has zero inside"),
@@ -97,8 +102,8 @@ def summary(cells: Cells, found: list[Pair]) -> Table:
     ]
     notes = [f"Test accuracy, points, paired by seed, over all cells that have both. {cells.note}", INTERVAL_NOTE]
     built = TableBuilder("pairs-summary", "Methods against each other, over all cells", columns, notes)
-    for first, second in PAIRS:
-        part = [each for each in found if (each.first, each.second) == (first, second)]
+    for context, (first, second) in product(dict.fromkeys(each.context for each in found), PAIRS):
+        part = [each for each in found if (each.context, each.first, each.second) == (context, first, second)]
         if not part:
             continue
         known = [each.interval for each in part if each.interval]
@@ -106,6 +111,6 @@ def summary(cells: Cells, found: list[Pair]) -> Table:
         values = [100 * each.comparison.mean for each in part]
         spread = [mean(values), min(values), max(values)]
         runs = sum(len(each.comparison.differences) for each in part)
-        row: Row = [at(*first), at(*second), len(part), runs, *counts, len(known) - sum(counts), *spread]
+        row: Row = [*context, at(*first), at(*second), len(part), runs, *counts, len(known) - sum(counts), *spread]
         built.add(row, [source for each in part for source in each.sources])
     return built.table()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pcalm.report.figures import (
     accuracy_by_budget,
+    accuracy_by_depth,
     budgets,
     cosine_by_budget,
     credit_share,
@@ -24,6 +25,7 @@ from pcalm.report.results import Results
 # In the order of a report.
 SUBJECTS = (
     heat_maps,
+    accuracy_by_depth,
     accuracy_by_budget,
     learning_curves,
     cosine_by_budget,

@@ -11,8 +11,11 @@ from tests.report.report_cases import write_grid
 
 def test_what_is_missing_of_a_grid_is_said(tmp_path: Path) -> None:
     write_grid(tmp_path, seeds=1)
-    table = missing.table(results.load(tmp_path).training, [8, 16], [4], [("bp", 0.0), ("pc", 2.0)], [0, 1])
+    methods = {"relu": [("bp", 0.0), ("pc", 2.0)], "tanh": [("pc", 2.0)]}
+    table = missing.table(results.load(tmp_path).training, [8, 16], [4], methods, [0, 1])
     assert table.rows == (
-        (8, 4, 4, 2, "BP (seed 1); PC, 2L (seed 1)"),
-        (16, 4, 4, 4, "all"),
+        ("relu", 8, 4, 4, 2, "BP (seed 1); PC, 2L (seed 1)"),
+        ("tanh", 8, 4, 2, 2, "all"),
+        ("relu", 16, 4, 4, 4, "all"),
+        ("tanh", 16, 4, 2, 2, "all"),
     )

@@ -31,6 +31,6 @@ def test_the_summary_counts_cells_by_their_intervals(tmp_path: Path) -> None:
             records.write(tmp_path, record("bp", accuracy=0.8, **cell))
             records.write(tmp_path, record("pcalm", accuracy=accuracy, **cell))
     (row,) = rows(results.load(tmp_path), "pairs-summary")
-    counts = [row[name] for name in ("cells", "seeds", "better", "worse", "undecided")]
+    counts = [row[name] for name in ("cells", "runs", "better", "worse", "undecided")]
     assert counts == [3, 6, 1, 1, 1]
     assert [row[name] for name in ("difference, mean", "least", "most")] == pytest.approx([-5 / 3, -10, 5])
