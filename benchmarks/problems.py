@@ -125,6 +125,25 @@ def digits(name: str, engine: str, width: int, depth: int, budget: float = 2) ->
     return Problem(net, settings, x, data.one_hot(data.train_labels[:BATCH]), engine)
 
 
+def blocks(network: str, depth: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Any]:
+    """All training digits [n, D] with their labels [n], and the network of that name for them, with cross-entropy.
+
+    Raises:
+        NotImplementedError: the commit has no such networks.
+    """
+    try:
+        from pcalm.experiments import networks
+    except ImportError as error:
+        raise NotImplementedError("no networks of blocks") from error
+    from pcalm.experiments.data import load
+
+    data = load("digits", dtype=dtype)
+    activation = networks.NETWORKS[network].activation
+    shape = data.train_inputs.shape[1], data.classes
+    net = networks.build(network, depth, width, *shape, activation=activation, loss="cross_entropy", dtype=dtype)
+    return data.train_inputs, data.train_labels, net
+
+
 def require_engine(engine: str, net: ResidualMLP) -> None:
     """Raises NotImplementedError, which asv reports as "not available", where the engine does not work."""
     try:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from asv_runner.discovery import disc_benchmarks
 
-from benchmarks import bench_data, bench_training, problems
+from benchmarks import bench_blocks, bench_data, bench_training, problems
 from benchmarks.verdict import RULES
 from pcalm.engines import MODULES, load
 from pcalm.methods import METHODS
@@ -44,6 +44,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.bench_inference.MEMORY_BATCH", BATCH)
     monkeypatch.setattr(problems, "SGEMM", 8)
     monkeypatch.setattr(problems, "SHARE_S", 0.0)
+    monkeypatch.setattr(bench_blocks, "BATCH", BATCH)
+    monkeypatch.setattr(bench_blocks, "UPDATES", 2)
     monkeypatch.setattr(bench_training, "EPOCHS", 1)
     monkeypatch.setattr(bench_training, "DEPTH", SMALLEST["depth"])
     monkeypatch.setattr(bench_training, "WIDTH", SMALLEST["width"])
@@ -81,7 +83,7 @@ def test_a_data_set_that_is_not_here_is_left_out(monkeypatch: pytest.MonkeyPatch
 
 def test_every_subject_has_benchmarks() -> None:
     subjects = {benchmark.name.split(".")[0] for benchmark, _ in ALL}
-    names = ("inference", "gradient", "training", "stepsize", "data", "import", "conformance")
+    names = ("inference", "gradient", "training", "stepsize", "data", "import", "conformance", "blocks")
     assert subjects == {f"bench_{name}" for name in names}
 
 
