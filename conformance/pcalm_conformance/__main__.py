@@ -1,4 +1,7 @@
-"""`pcalm-conformance`: the suite on implementations, from any directory; every option is pytest's or the suite's."""
+"""`pcalm-conformance`: the suite on implementations, from any directory; every option is pytest's or the suite's.
+
+`pcalm-conformance compare` is another command, with options of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ PACKAGE = Path(__file__).parent
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["compare"]:
+        from pcalm_conformance.comparison import command  # not at the top: the suite needs none of it
+
+        return command.main(sys.argv[2:])
     # The suite's own settings: pytest would look for some in every folder above the package, and where that lies in an
     # environment inside somebody's project, find that project's.
     settings = ["-c", str(PACKAGE / "suite.ini")]

@@ -1,9 +1,10 @@
-"""The process of an adapter: python child.py DIRECTORY MODULE DEVICE CONNECTION CONTROL
+"""The process of an adapter: python child.py DIRECTORY MODULE DEVICE CONNECTION CONTROL CORES
 
 It is two processes. The first one keeps watch: it learns from CONTROL that the suite has let go (or was killed: the
 kernel closes the socket), then ends every process under it, and it writes there how the adapter's process ended. The
 second, in a session of its own, imports MODULE with DIRECTORY first on its path, and answers the questions that arrive
-on CONNECTION. Both numbers are file descriptors of sockets.
+on CONNECTION. Both numbers are file descriptors of sockets. CORES are those that it may use,
+and as many threads; "" stands for all, and any.
 
 This file is run by its path, by whatever Python the adapter needs, and finds what it needs of the suite by its path,
 too: of the suite nothing is put on the adapter's sys.path, and nothing of the suite's own sys.path arrives here. It
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import hashlib
 import importlib.util
 import os
 import platform
@@ -34,6 +36,7 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = "pcalm_conformance"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 LIBRARIES = ("pcalm", "numpy", "torch", "jax", "triton", "equinox", "fabricpc", "jpc", "pcx")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS")
 KILL_LIMIT = 10.0  # seconds for the kernel to end what was killed, before the watch goes, too
 
 
@@ -143,6 +146,20 @@ def versions() -> dict[str, str]:
     return found
 
 
+def source(module: str) -> str:
+    """A hash of the module's own file, "" where it has none."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file and Path(file).is_file() else ""
+
+
+def confine(cores: list[int]) -> None:
+    """Keeps this process and all below it on these cores, and to as many threads."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    for name in THREADS:
+        os.environ[name] = str(len(cores))
+
+
 def serve(connection: socket.socket, module: str, device: str) -> None:
     """Answers questions until there are no more."""
     from pcalm_conformance.guest import CannotLoad, InProcess, arrays, load, misshapen, said, shortened, trace
@@ -157,13 +174,20 @@ def serve(connection: socket.socket, module: str, device: str) -> None:
         if question["ask"] == "load":
             found = load(module, question["names"], device)
             subjects.update({name: InProcess(one) for name, one in found.items()})
-            return frame({"names": [[name, one.name] for name, one in found.items()], "versions": versions()})
+            names = [[name, one.name] for name, one in found.items()]
+            prepares = [name for name, one in subjects.items() if one.prepares]
+            return frame({"names": names, "versions": versions(), "prepares": prepares, "source": source(module)})
         if "problem" in question:
             problem = restored(question["problem"], body)
         subject = subjects[question["name"]]
+        if question["ask"] == "hold":
+            return frame({})
+        if question["ask"] == "prepare":
+            subject.prepare(problem)
+            return frame({})
         if question["ask"] == "supports":
             return frame({"supports": subject.supports(problem)})
-        found = subject.solve(problem)
+        found = subject.gradients(problem) if question["ask"] == "gradients" else subject.solve(problem)
         wrong = shortened("; ".join(misshapen(found, problem)))
         return frame(
             {"modified": "\n".join(subject.modified), "misshapen": wrong}, [] if wrong else arrays(found, problem)
@@ -192,10 +216,12 @@ def serve(connection: socket.socket, module: str, device: str) -> None:
 
 
 def main() -> None:
-    directory, module, device, connection_number, control_number = sys.argv[1:]
+    directory, module, device, connection_number, control_number, cores = sys.argv[1:]
     connection, control = socket.socket(fileno=int(connection_number)), socket.socket(fileno=int(control_number))
     for one in (connection, control):
         one.set_inheritable(False)  # programs that the adapter starts have no part in this
+    if cores:
+        confine([int(core) for core in cores.split(",")])
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     keeper = os.getpid()
     adapter = os.fork()

@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ CHILD = Path(__file__).with_name("child.py")
 POLL = 0.1  # seconds between two looks at the processes
 SLOWEST = 0.1  # what a second of computing counts at least
 LOADING = "loading"
+CALLS = {"hold": "taking a problem"}  # what a question is called in sentences, where it is not its own name
 START_LIMIT = 120.0  # seconds to import an implementation with its libraries
 FIRST_CALL = 5  # times the time limit, where shapes or settings are new: compilers work then
 GRACE = 2.0  # seconds for an adapter that has no more questions to clear up after itself
@@ -58,12 +60,14 @@ class Workplace:
         device: passed to its implementations.
         python: the interpreter, which needs NumPy.
         memory_limit: bytes that all its processes may have together.
+        cores: those that it may use, and so its number of threads; () for all, and any.
     """
 
     directory: str
     device: str = "cpu"
     python: str = sys.executable
     memory_limit: float = 8 << 30
+    cores: tuple[int, ...] = ()
 
 
 class Breakdown(Exception):
@@ -125,9 +129,10 @@ class Guest:
         self.control, watched = socket.socketpair()
         self.printed, printer = os.pipe()
         ends = theirs.fileno(), watched.fileno()
+        cores = ",".join(map(str, workplace.cores))
         # Unbuffered (-u): what was printed is known in its order, and even where the adapter crashes.
         self.process = subprocess.Popen(
-            [workplace.python, "-u", str(CHILD), workplace.directory, module, workplace.device, *map(str, ends)],
+            [workplace.python, "-u", str(CHILD), workplace.directory, module, workplace.device, *map(str, ends), cores],
             stdin=subprocess.DEVNULL,
             stdout=printer,
             stderr=printer,
@@ -297,8 +302,9 @@ def memory(tree: list[psutil.Process], kind: str) -> int:
     return total
 
 
-def called(module: str, names: list[str] | None, workplace: Workplace) -> tuple[dict[str, str], dict[str, str]]:
-    """The implementations of a module, attribute → the name that it goes by, and the versions of what they stand on.
+def called(module: str, names: list[str] | None, workplace: Workplace) -> tuple[dict[str, str], dict[str, str], str]:
+    """The implementations of a module, attribute → the name that it goes by, the versions of what they stand on, and a
+    hash of its file.
 
     Args:
         names: the attributes; None for all that the module lists.
@@ -314,9 +320,10 @@ def called(module: str, names: list[str] | None, workplace: Workplace) -> tuple[
             raise CannotLoad(" ".join(text(answer, "cannot load").split()))
         found, versions = dict(answer["names"]), dict(answer["versions"])
         words = [word for pairs in (found, versions) for pair in pairs.items() for word in pair]
+        source = text(answer, "source")
         if not all(isinstance(word, str) and fit_name(word) for word in words):
             raise Breakdown("loading gave names that are no names")
-        return found, versions
+        return found, versions, source
     except (Breakdown, LookupError, TypeError, ValueError) as error:
         guest.listen()
         last = printable(shortened(" ".join(output.decode(errors="replace").split())[-300:]))
@@ -357,27 +364,63 @@ class Isolated:
         self.guest: Guest | None = None
         self.held: Problem | None = None  # what its process was sent last
         self.known: set[str] = set()  # descriptions of problems that its process has solved
+        self.about: dict[str, Any] = {}  # what its process said of itself when it started
 
     def supports(self, problem: Problem) -> bool:
         return self._ask("supports", problem)[0].get("supports") is True
 
     def solve(self, problem: Problem) -> Solution:
+        return self._solution("solve", problem)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether it has `prepare`; known once it has started."""
+        listed = self.about.get("prepares")
+        return isinstance(listed, list) and self.attribute in listed
+
+    @property
+    def pid(self) -> int:
+        """Of the process that all of its own are below, which is started where there is none.
+
+        Raises:
+            BrokenImplementation: it cannot be loaded again.
+        """
+        try:
+            return (self.guest or self._started()).process.pid
+        except Breakdown as error:
+            raise self._broken(str(error)) from error
+
+    def hold(self, problem: Problem) -> None:
+        """Hands its process the problem, which is not asked about yet."""
+        self._ask("hold", problem)
+
+    def prepare(self, problem: Problem) -> None:
+        """Has it prepare the problem."""
+        self._ask("prepare", problem)
+
+    def gradients(self, problem: Problem) -> Sequence[np.ndarray]:
+        """Those of a problem that wants nothing else: of the function that it has prepared, or else of solve()."""
+        return self._solution("gradients", problem).gradients
+
+    def _solution(self, question: str, problem: Problem) -> Solution:
         expected = [(problem.dtype, shape) for _, shape in forms(problem)]
         longest = sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in expected)
-        answer, body = self._ask("solve", problem, longest)
+        answer, body = self._ask(question, problem, longest)
         try:
             wrong, self.modified = text(answer, "misshapen"), text(answer, "modified").splitlines()
             if wrong:
                 raise BrokenImplementation(wrong)
             given = split(body, expected)
         except (Breakdown, Malformed) as error:
-            raise self._broken(f"solve() put {error} on the suite's connection") from error
+            raise self._broken(f"{question}() put {error} on the suite's connection") from error
         return solution(given, problem)
 
     def _ask(self, question: str, problem: Problem, longest: int = 0) -> tuple[dict[str, Any], memoryview]:
         if len(self.breakdowns) >= PATIENCE:
             raise NotRun(f"not tried any more after {PATIENCE} breakdowns, the last: {self.breakdowns[-1]}")
-        call = f"{question}()"
+        call = CALLS.get(question, f"{question}()")
+        if question == "gradients":
+            call = "the function of prepare()" if self.prepares else "solve()"
         try:
             guest = self.guest or self._started()
             description, arrays = described(problem)
@@ -391,7 +434,7 @@ class Isolated:
             if "raised" in answer:
                 raised = f"{call} raised {text(answer, 'raised')}"
                 raise BrokenImplementation("\n".join(filter(None, [raised, text(answer, "trace")])))
-            if question == "solve":
+            if question in ("solve", "gradients"):
                 self.known.add(kind)
             return answer, body
         except Breakdown as error:
@@ -404,6 +447,7 @@ class Isolated:
         answer, _ = self.guest.ask(LOADING, request, Clock(START_LIMIT))
         if "names" not in answer:
             raise Breakdown(f"it cannot be loaded again: {text(answer, 'cannot load')}")
+        self.about = answer
         return self.guest
 
     def _broken(self, message: str) -> BrokenImplementation:

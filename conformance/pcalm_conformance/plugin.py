@@ -4,11 +4,8 @@ status."""
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
-import shutil
-import sys
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,8 +16,9 @@ import pytest
 from pcalm_conformance import records as record_module
 from pcalm_conformance.checking import Answers, Check, Nonconformity
 from pcalm_conformance.files import write_text
-from pcalm_conformance.guest import CannotLoad, said, shortened
-from pcalm_conformance.isolation import Isolated, Workplace, called
+from pcalm_conformance.guest import said, shortened
+from pcalm_conformance.isolation import Isolated, Workplace
+from pcalm_conformance.options import PYTHON_HELP, Chosen, interpreters, positive
 from pcalm_conformance.records import FAILURES, Record
 from pcalm_conformance.requirements import REQUIREMENTS
 from pcalm_conformance.text import printable
@@ -39,10 +37,11 @@ class Run:
         self.dtype, self.device, self.max_depth = option("--dtype"), option("--device"), option("--max-depth")
         self.time_limit = positive("--time-limit", option("--time-limit"), "seconds")
         memory_limit = positive("--memory-limit", option("--memory-limit"), "GiB") * 2**30
-        self.workplace = Workplace(os.getcwd(), self.device, program("--python", option("--python")), memory_limit)
+        workplace = Workplace(os.getcwd(), self.device, memory_limit=memory_limit)
+        self.chosen = Chosen(workplace, interpreters(option("--python") or []))
         self.specs: list[str] = []
         self.xfails = read_xfails(option("--xfails"))
-        self.chosen = chosen_requirements(option("--requirement"), option("--skip-requirement"))
+        self.requirements = chosen_requirements(option("--requirement"), option("--skip-requirement"))
         self.report: str | None = option("--report")
         self.subjects: dict[str, Isolated] = {}
         self.answers: dict[str, Answers] = {}
@@ -51,40 +50,15 @@ class Run:
         self.records: list[Record] = []
 
     def look_up(self, wanted: list[str]) -> None:
-        """Finds out what the implementations are called: `names`, from MODULE:NAME to the name in the tables.
+        """Finds out what the implementations are called, and what they stand on.
 
         Raises:
             pytest.UsageError: one cannot be loaded, or two have the same name.
         """
-        if not wanted:
-            raise pytest.UsageError(
-                "name what is to be tested: --implementation MODULE:NAME, such as my_package.adapter:impl"
-            )
-        modules: dict[str, list[str] | None] = {}
-        for spec in wanted:
-            module, separator, name = spec.partition(":")
-            if not module or (separator and not name):
-                raise pytest.UsageError(
-                    f"--implementation must be MODULE:NAME, such as my_package.adapter:impl, got {spec!r}"
-                )
-            names = modules.setdefault(module, [] if name else None)
-            if name and names is not None:
-                names.append(name)
-            elif name or names:
-                raise pytest.UsageError(f"--implementation {module}: give either the module or names in it, not both")
-        for module, names in modules.items():
-            spec = ", ".join(f"{module}:{name}" for name in names) if names else module
-            try:
-                found, versions = called(module, names, self.workplace)
-            except CannotLoad as error:
-                raise pytest.UsageError(f"--implementation {spec}: {error}") from error
+        self.chosen.look_up(wanted)
+        self.names = self.chosen.names
+        for versions in self.chosen.versions.values():
             self.versions |= versions
-            for attribute, name in found.items():
-                if name in self.names.values():
-                    raise pytest.UsageError(
-                        f"--implementation {module}:{attribute}: two implementations are named {name!r}"
-                    )
-                self.names[f"{module}:{attribute}"] = name
 
     def write_report(self, complete: bool) -> None:
         """Writes what was found so far, so that a run that is killed leaves it."""
@@ -105,21 +79,10 @@ class Run:
     def subject(self, spec: str) -> Isolated:
         if spec not in self.subjects:
             module, _, attribute = spec.partition(":")
-            self.subjects[spec] = Isolated(module, attribute, self.names[spec], self.workplace, self.time_limit)
+            self.subjects[spec] = Isolated(
+                module, attribute, self.names[spec], self.chosen.place(spec), self.time_limit
+            )
         return self.subjects[spec]
-
-
-def positive(option: str, value: float, unit: str) -> float:
-    if not 0 < value < math.inf:
-        raise pytest.UsageError(f"{option} must be a positive, finite number of {unit}, got {value:g}")
-    return value
-
-
-def program(option: str, path: str) -> str:
-    found = shutil.which(path)
-    if found is None:
-        raise pytest.UsageError(f"{option} {path}: there is no such program that can be run")
-    return os.path.abspath(found)
 
 
 def read_xfails(path: str | None) -> set[str]:
@@ -197,9 +160,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--device", default="cpu", help="passed to implementations that have a field `device`, such as cuda")
     add(
         "--python",
-        default=sys.executable,
-        metavar="PATH",
-        help="the interpreter that runs the implementations and has what they need, NumPy among it (default: this one)",
+        action="append",
+        metavar="[MODULE[:NAME]=]PATH",
+        help=PYTHON_HELP,
     )
     add("--max-depth", type=int, metavar="L", help="leave out deeper networks")
     add(
@@ -309,7 +272,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if STASH not in config.stash:
         return
     run = config.stash[STASH]
-    kept = [item for item in items if getattr(getattr(item, "function", None), "requirement", None) in run.chosen]
+    kept = [item for item in items if getattr(getattr(item, "function", None), "requirement", None) in run.requirements]
     dropped = [item for item in items if item not in kept]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
@@ -444,7 +407,7 @@ def summary(run: Run, out: Any, detailed: bool) -> None:
         for record in wrong:
             if not record.follows_from:
                 out.write_line("")
-                out.write_line(record_module.failure_text(record, specs[name], own, run.workplace))
+                out.write_line(record_module.failure_text(record, specs[name], own, run.chosen.place(specs[name])))
         if following := [f"{r.requirement} (from {', '.join(r.follows_from)})" for r in wrong if r.follows_from]:
             out.write_line(f"\n{name}: mend those first; these follow from them: {'; '.join(following)}")
         if unexpected:

@@ -13,6 +13,9 @@ An adapter is any object with a `name` and `solve(problem) -> solution`, and opt
 
     pytest conformance --implementation my_package.adapter:impl
 
+It may also have `prepare(problem)`, for `pcalm-conformance compare`: a function without arguments comes back, and each
+of its calls computes the problem's weight gradients once, waits for the device, and returns them.
+
 The model and the equations are in conformance/README.md. Shapes: L weight matrices, N hidden units, D inputs, C
 outputs, B samples.
 """
@@ -89,8 +92,14 @@ class Solution:
 
 @runtime_checkable
 class Implementation(Protocol):
-    """What is under test. `supports(problem) -> bool` may be added to say what it cannot do, by shapes and settings:
-    the arrays of the problem that it is asked about may be all zero. The default is everything."""
+    """What is under test. Two methods may be added:
+
+    - `supports(problem) -> bool` says what it cannot do, by shapes and settings: the arrays of the problem that it is
+      asked about may be all zero. The default is everything.
+    - `prepare(problem) -> function` is for timing, and may convert, transfer and compile. The function has no arguments
+      and returns G_1..G_L of that problem, in arrays that `numpy.asarray` takes, of the problem's dtype. Without it
+      `solve` is timed.
+    """
 
     name: str
 

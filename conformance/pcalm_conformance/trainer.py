@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from pcalm_conformance import oracle
 from pcalm_conformance.checking import Check
 from pcalm_conformance.optimiser import BATCH, Adam, batches
 from pcalm_conformance.problems import Recipe, dataset
+from pcalm_conformance.protocol import Problem
 from pcalm_conformance.vectors import cosine
 
 
@@ -36,15 +38,38 @@ def train(check: Check, recipe: Recipe, lr: float) -> Trained:
 
 
 def _train(check: Check, recipe: Recipe, lr: float) -> Trained:
-    images, labels, test_images, test_labels = dataset(recipe.data)
-    problem = recipe.problem()
+    def gradients(problem: Problem) -> Sequence[np.ndarray]:
+        return check.gradients(recipe, weights=problem.weights, inputs=problem.inputs, targets=problem.targets)
+
+    *_, weights = epochs(recipe, lr, gradients)
+    after = dataclasses.replace(recipe.problem(), weights=weights)
+    found = check.gradients(recipe, weights=weights)
+    return Trained(accuracy(after, recipe.data), cosine(found, oracle.backprop(after)))
+
+
+def epochs(
+    recipe: Recipe, lr: float, gradients: Callable[[Problem], Sequence[np.ndarray]]
+) -> Iterator[list[np.ndarray]]:
+    """The weights after every epoch of the recipe's training.
+
+    Args:
+        recipe: network, method, data and number of epochs; its batch is BATCH.
+        lr: the learning rate, before its factor √(N/L).
+        gradients: the weight gradients of a problem, which is the recipe's with other weights and batch.
+    """
+    images, labels, _, _ = dataset(recipe.data)
+    problem = dataclasses.replace(recipe.problem(), wants=("gradients",))
     dtype, targets = np.dtype(problem.dtype), np.eye(10)
     adam = Adam(problem.weights, lr)
-    for chosen in batches(len(images), recipe.epochs, recipe.seed):
-        batch = {"inputs": images[chosen].astype(dtype), "targets": targets[labels[chosen]].astype(dtype)}
-        adam.step(check.gradients(recipe, weights=adam.weights, **batch))
-    after = dataclasses.replace(problem, weights=adam.weights)
-    net = oracle.Network(dataclasses.replace(after, inputs=test_images, targets=np.zeros((len(test_labels), 10))))
-    accuracy = float((net.output_error(net.feedforward()).argmax(axis=1) == test_labels).mean())
-    found = check.gradients(recipe, weights=adam.weights)
-    return Trained(accuracy, cosine(found, oracle.backprop(after)))
+    for epoch in range(recipe.epochs):
+        for chosen in batches(len(images), 1, recipe.seed + epoch):
+            batch = {"inputs": images[chosen].astype(dtype), "targets": targets[labels[chosen]].astype(dtype)}
+            adam.step(gradients(dataclasses.replace(problem, weights=adam.weights, **batch)))
+        yield adam.weights
+
+
+def accuracy(problem: Problem, data: str) -> float:
+    """The part of the test set that the problem's network classifies right."""
+    _, _, images, labels = dataset(data)
+    net = oracle.Network(dataclasses.replace(problem, inputs=images, targets=np.zeros((len(labels), 10))))
+    return float((net.output_error(net.feedforward()).argmax(axis=1) == labels).mean())

@@ -24,7 +24,7 @@ OPTIONS: dict[str, Any] = {
     "--full": False,
     "--dtype": "float64",
     "--device": "cpu",
-    "--python": sys.executable,
+    "--python": None,
     "--max-depth": None,
     "--time-limit": 60.0,
     "--memory-limit": 8.0,
@@ -43,7 +43,7 @@ def config(**changed: Any) -> Any:
 
 def test_sensible_options_are_taken() -> None:
     run = plugin.Run(config())
-    assert (run.level, run.time_limit, run.workplace.memory_limit) == (QUICK, 60, 8 << 30)
+    assert (run.level, run.time_limit, run.chosen.workplace.memory_limit) == (QUICK, 60, 8 << 30)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,11 @@ def test_sensible_options_are_taken() -> None:
         *(("memory_limit", value, "must be a positive, finite number of GiB, got") for value in (0, -1)),
         *(("memory_limit", float(value), f"number of GiB, got {value}") for value in ("nan", "inf")),
         ("full", True, "--quick and --full exclude each other"),
-        ("python", "no-such-python", "--python no-such-python: there is no such program"),
-        ("python", os.sep, "there is no such program"),
+        ("python", ["no-such-python"], "--python no-such-python: there is no such program"),
+        ("python", [os.sep], "there is no such program"),
+        ("python", ["adapter:impl=no-such-python"], "--python no-such-python: there is no such program"),
+        ("python", [sys.executable] * 2, "another one is given for all; give one each"),
+        ("python", [f"adapter={sys.executable}"] * 2, "another one is given for adapter; give one each"),
     ],
 )
 def test_options_that_make_no_sense(option: str, value: Any, words: str) -> None:
@@ -115,6 +118,17 @@ def test_files_that_cannot_be_written(tmp_path: Path) -> None:
 def test_what_is_to_be_tested_must_be_named(wanted: list[str], words: str) -> None:
     with pytest.raises(pytest.UsageError, match=words):
         plugin.Run(config()).look_up(wanted)
+
+
+def test_an_interpreter_for_one_implementation(tmp_path: Path) -> None:
+    link = tmp_path / "python=3"
+    link.symlink_to(sys.executable)
+    chosen = plugin.Run(config(python=[f"some.adapter:impl={link}", f"other={sys.executable}"])).chosen
+    found = [chosen.place(spec).python for spec in ("some.adapter:impl", "some.adapter:more", "other:impl", "other")]
+    assert found == [str(link), *[os.path.abspath(sys.executable)] * 3]
+    assert plugin.Run(config(python=[str(link)])).chosen.place("some.adapter:impl").python == str(link)
+    with pytest.raises(pytest.UsageError, match=r"impl=…: no --implementation is some\.adapter"):
+        chosen.look_up(["other:impl"])
 
 
 @pytest.mark.parametrize(

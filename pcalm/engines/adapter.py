@@ -3,7 +3,9 @@ call."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +56,20 @@ class Engine:
         return too_large is None or too_large(pcalm.ResidualMLP.from_weights(weights)) is None
 
     def solve(self, problem: Problem) -> Solution:
+        found = pcalm.solve(*self._arguments(problem), engine=self.engine)
+        activities, multipliers = map(self._pick, found.state)
+        return Solution(activities, multipliers, [self._pick(gradient) for gradient in found.gradients])
+
+    def prepare(self, problem: Problem) -> Callable[[], list[np.ndarray]]:
+        arguments = self._arguments(problem)
+
+        def gradients() -> list[np.ndarray]:
+            return [self._pick(gradient) for gradient in pcalm.gradients(*arguments, engine=self.engine)]
+
+        return gradients
+
+    def _arguments(self, problem: Problem) -> tuple[pcalm.ResidualMLP, Method, Tensor, Tensor, Any]:
+        """Those of `pcalm.solve`."""
         mine, total = self.replicas - 1, self.replicas
 
         def place(array: np.ndarray) -> Tensor:
@@ -64,12 +80,11 @@ class Engine:
         net = pcalm.ResidualMLP.from_weights([place(weight) for weight in problem.weights], problem.activation)
         x, y = place(problem.inputs), place(problem.targets)
         initial = None if problem.initial is None else (place(problem.initial[0]), place(problem.initial[1]))
-        found = pcalm.solve(net, method_of(problem, total), x, y, initial, engine=self.engine)
+        return net, method_of(problem, total), x, y, initial
 
-        def pick(tensor: Tensor) -> np.ndarray:
-            return (tensor if total == 1 else tensor[mine]).cpu().numpy()
-
-        return Solution(pick(found.state.activities), pick(found.state.multipliers), [pick(g) for g in found.gradients])
+    def _pick(self, tensor: Tensor) -> np.ndarray:
+        """The problem's own part of a result; on a device, once that has computed it."""
+        return (tensor if self.replicas == 1 else tensor[self.replicas - 1]).cpu().numpy()
 
 
 reference = Engine("reference")

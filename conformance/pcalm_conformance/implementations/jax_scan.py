@@ -6,6 +6,7 @@ float64 is switched on around each call only, so that importing this module chan
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -111,37 +112,58 @@ class JaxScan:
     name = "jax-scan"
 
     def solve(self, problem: Problem) -> Solution:
-        with jax.enable_x64(problem.dtype == "float64"):
-            kind = problem.dtype
+        z, multipliers, gradients = self.program(problem)()
+        return Solution(np.array(z), np.array(multipliers), [np.array(part) for part in gradients])
+
+    def prepare(self, problem: Problem) -> Callable[[], list[np.ndarray]]:
+        run = self.program(problem)
+        return lambda: [np.asarray(part) for part in run()[2]]  # NumPy waits for the device
+
+    def program(self, problem: Problem) -> Callable[[], tuple[Array, Array, list[Array]]]:
+        """A function that gives activities, multipliers and gradients; its arguments are on the device already."""
+        kind, double = problem.dtype, problem.dtype == "float64"
+        with jax.enable_x64(double):
             x, y = jnp.asarray(problem.inputs, kind), jnp.asarray(problem.targets, kind)
             first, *blocks, last = (jnp.asarray(weight, kind) for weight in problem.weights)
             weights = Weights(first, jnp.stack(blocks), last)
-            if problem.method == "bp":
-                z, gradients = backprop(weights, x, y, problem.activation)
-                multipliers = jnp.zeros_like(z)
-            else:
-                is_pc = problem.method == "pc"
-                layers = (len(problem.weights) - 1, 1, 1)
+            settings, initial = settings_of(problem), initial_of(problem)
 
-                def each(setting: Any) -> Array:
-                    return jnp.asarray(np.broadcast_to(np.reshape(setting, (-1, 1, 1)), layers), kind)
+        def run() -> tuple[Array, Array, list[Array]]:
+            with jax.enable_x64(double):
+                if problem.method == "bp":
+                    z, gradients = backprop(weights, x, y, problem.activation)
+                    multipliers = jnp.zeros_like(z)
+                else:
+                    z, multipliers, gradients = infer(weights, x, y, initial, settings, activation=problem.activation)
+                return z, multipliers, [gradients.first, *gradients.blocks, gradients.last]
 
-                settings = Settings(
-                    each(problem.step_size),
-                    each(problem.penalty),
-                    each(0 if is_pc else problem.dual_step),
-                    each(0 if is_pc else problem.anchor),
-                    jnp.asarray(problem.steps),
-                    jnp.asarray(1 if is_pc else problem.inner_steps),
-                    jnp.asarray(problem.credit == "after"),
-                    jnp.asarray(problem.initial is None),
-                )
-                state = np.zeros((len(problem.weights) - 1, len(x), len(first)), kind)
-                initial = (state, state) if problem.initial is None else problem.initial
-                initial = jnp.asarray(initial[0], kind), jnp.asarray(initial[1], kind)
-                z, multipliers, gradients = infer(weights, x, y, initial, settings, activation=problem.activation)
-            parts = [gradients.first, *gradients.blocks, gradients.last]
-            return Solution(np.array(z), np.array(multipliers), [np.array(part) for part in parts])
+        return run
+
+
+def settings_of(problem: Problem) -> Settings:
+    is_pc = problem.method == "pc"
+    layers = (len(problem.weights) - 1, 1, 1)
+
+    def each(setting: Any) -> Array:
+        return jnp.asarray(np.broadcast_to(np.reshape(setting, (-1, 1, 1)), layers), problem.dtype)
+
+    return Settings(
+        each(problem.step_size),
+        each(problem.penalty),
+        each(0 if is_pc else problem.dual_step),
+        each(0 if is_pc else problem.anchor),
+        jnp.asarray(problem.steps),
+        jnp.asarray(1 if is_pc else problem.inner_steps),
+        jnp.asarray(problem.credit == "after"),
+        jnp.asarray(problem.initial is None),
+    )
+
+
+def initial_of(problem: Problem) -> tuple[Array, Array]:
+    """The initial state, zero where there is none."""
+    shape = len(problem.weights) - 1, len(problem.inputs), len(problem.weights[0])
+    state = (np.zeros(shape),) * 2 if problem.initial is None else problem.initial
+    return jnp.asarray(state[0], problem.dtype), jnp.asarray(state[1], problem.dtype)
 
 
 impl = JaxScan()
