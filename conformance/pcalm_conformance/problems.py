@@ -161,7 +161,7 @@ class Recipe:
             rng.standard_normal((targets.shape[1], self.width)) * (self.readout == "gaussian"),
         ]
         if self.trained:
-            weights = list(_learned(network_of(self).but(batch=BATCH)))
+            weights = list(_learned(network_of(self).but(batch=BATCH, dtype="float64")))
         draft = self._settled(weights, inputs, targets)
         step = self.step_size if self.step_size is not None else step_size_rule(self)
         draft = in_gauge(dataclasses.replace(draft, step_size=step), gauge_weights(self))
@@ -453,7 +453,7 @@ def gauge_weights(recipe: Recipe) -> Any:
 def _learned(recipe: Recipe) -> tuple[np.ndarray, ...]:
     """The weights after `trained` epochs of BP, in float64."""
     images, labels, _, _ = dataset(recipe.data)
-    problem, targets = recipe.but(trained=0, dtype="float64").problem(), np.eye(10)
+    problem, targets = recipe.but(trained=0).problem(), np.eye(10)
     adam = Adam(problem.weights, LEARNING_RATE)
     for chosen in batches(len(images), recipe.trained, recipe.seed):
         step = dataclasses.replace(
