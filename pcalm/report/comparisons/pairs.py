@@ -31,6 +31,7 @@ PAIRS: tuple[tuple[Kind, Kind], ...] = (
     (("pcalm", 2.0), ("pc", 2.0)),
     (("anchored", 1.25), ("pcalm", 2.0)),
     (("anchored", 2.0), ("pcalm", 2.0)),
+    (("anchored", 2.0), ("anchored-start", 2.0)),
     (("gauged", 2.0), ("pcalm", 2.0)),
     (("gauged", 2.0), ("anchored", 2.0)),
 )

@@ -22,4 +22,6 @@ def test_the_smallest_budget_within_a_point_of_bp(tmp_path: Path) -> None:
     assert [row["minus BP there"] for row in found] == pytest.approx([-8, -0.9])
     cost = rows(results.load(tmp_path), "cost")
     assert [row["steps"] for row in cost] == [0, 8, 16, 4, 8, 16]
+    # T = 4: four times two passes, and three, to BP's three.
+    assert [row["BP gradients"] for row in cost] == pytest.approx([1, 19 / 3, 35 / 3, 11 / 3, 19 / 3, 35 / 3])
     assert [row["times BP"] for row in cost] == pytest.approx([1, 5, 5, 5, 5, 5])
