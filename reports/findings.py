@@ -41,7 +41,7 @@ def papers_claim(headline: Results) -> Finding | None:
     summary = _rows_of(_table(pairs.tables(headline), "pairs-summary"), lambda row: row["method"] in PAPERS)
     against_bp = {row["method"]: row for row in _rows(summary) if row["less"] == "BP" and _is_relu(row)}
     own = next((row for row in _rows(*overview.tables(relu)) if (row["N"], row["L"]) == (32, 32)), None)
-    drawn = accuracy_by_depth.figures(headline)
+    drawn = accuracy_by_depth.figures(relu)
     if own is None or set(PAPERS) - set(against_bp) or not drawn:
         return None
     theirs = [f"{100 * accuracy:.1f}" for accuracy, _ in paper.FIGURES.values()]

@@ -32,6 +32,7 @@ SHARED = {
     "changelog.md": "CHANGELOG.md",
 }
 FIGURES = "reports/figures"
+READABLE = re.compile(r'src="figures/([^"/]+\.svg)"')
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -41,6 +42,18 @@ def on_files(files: Files, config: Any) -> Files:
     for figure in sorted((ROOT / FIGURES).glob("*.svg")):
         files.append(File.generated(config, f"figures/{figure.name}", abs_src_path=str(figure)))
     return files
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    return READABLE.sub(least_width, html)
+
+
+def least_width(found: re.Match[str]) -> str:
+    """A figure's place in a page, with the least width at which its labels can be read: three quarters of its own."""
+    svg = (ROOT / FIGURES / found[1]).read_text(encoding="utf-8")
+    points = re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)
+    pixels = 0.75 * float(points[1]) * 96 / 72 if points else 0
+    return f'{found[0]} style="--least: {pixels:.0f}px"'
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

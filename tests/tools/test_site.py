@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -37,6 +38,16 @@ def test_the_site_builds(tmp_path: Path) -> None:
 )
 def test_links_of_a_file_that_a_page_shows(before: str, after: str) -> None:
     assert site.linked(before, "reports/results.md") == after
+
+
+def test_a_figure_is_never_too_small_to_read() -> None:
+    html = site.on_page_content('<p><img alt="a" src="figures/credit-32.svg" /></p>', None)
+    found = re.search(r'src="figures/credit-32.svg" style="--least: (\d+)px"', html)
+    assert found is not None
+    # Its labels are of 9 points, 12 pixels, of which three quarters are left.
+    (width,) = re.findall(r'<svg [^>]*?width="([\d.]+)pt"', (site.ROOT / site.FIGURES / "credit-32.svg").read_text())
+    assert int(found[1]) == round(float(width))
+    assert site.on_page_content("<p>no figure</p>", None) == "<p>no figure</p>"
 
 
 class Silent:

@@ -39,8 +39,8 @@ def tables(results: Results) -> list[Table]:
             Column("times BP", ".1f", "seconds, of BP's in the same cell"),
         ],
         [
-            f"{cells.note} A step size that is tracked, and a gauge, add checks that only the seconds show; seconds are "
-            "of the machine of the record, whatever else it was doing."
+            f"{cells.note} A step size that is tracked, and a gauge, add checks that only the seconds show; seconds "
+            "are of the machine of the record, whatever else it was doing."
         ],
     )
     needed = TableBuilder(

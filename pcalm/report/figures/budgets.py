@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas
 
@@ -30,8 +32,8 @@ def _alignment(frame: pandas.DataFrame, source: str) -> Figure | None:
     if frame.empty:
         return None
     networks = [network for network in WEIGHTS.values() if (frame["network"] == network).any()]
-    canvas = new_canvas(3.3 * len(networks) + 0.4, 3.4)
-    axes = canvas.subplots(1, len(networks), sharey=True, squeeze=False)[0]
+    canvas = new_canvas(5.0, 2.4 * len(networks) + 0.9)  # above each other: on a phone, too, they can be read
+    axes = canvas.subplots(len(networks), 1, sharex=True, squeeze=False)[:, 0]
     handles = {}
     for ax, network in zip(axes, networks, strict=True):
         part = frame[frame["network"] == network]
@@ -42,9 +44,9 @@ def _alignment(frame: pandas.DataFrame, source: str) -> Figure | None:
             (handles[short(name_of(method))],) = ax.plot(places, np.median(cosines, axis=0), **style)
             ax.vlines(places, cosines.min(axis=0), cosines.max(axis=0), color=style["color"], linewidth=0.9)
         ax.axhline(1, color="black", linewidth=0.8)
-        ax.set(title=network, xticks=range(len(AT)), xticklabels=[multiple(budget) for budget in AT], xlabel="budget T")
-        ax.set_ylim(None, 1.02)
-    axes[0].set_ylabel("cosine to BP's gradient")
+        ax.set(title=network, xticks=range(len(AT)), xticklabels=[multiple(budget) for budget in AT])
+        ax.set(ylabel="cosine to BP's gradient", ylim=(None, 1.02))
+    axes[-1].set_xlabel("budget T")
     canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     first = frame.iloc[0]
     sizes = [sorted(frame[name].unique().tolist()) for name in ("width", "depth")]
@@ -59,8 +61,8 @@ def _law(frame: pandas.DataFrame, source: str) -> Figure | None:
     frame = frame[(frame["method"] != "pc") & frame[LEAST].notna()].assign(wave=np.sqrt(frame["eigenvalue"] / 4))
     if frame.empty:
         return None
-    canvas = new_canvas(7.0, 3.8)
-    axes = canvas.subplots(1, 2, sharey=True)
+    canvas = new_canvas(5.0, 6.2)
+    axes = canvas.subplots(2, 1)
     handles = {}
     for ax, name in zip(axes, ("wave", "adjoint"), strict=True):
         for method in in_order(frame):
@@ -76,12 +78,17 @@ def _law(frame: pandas.DataFrame, source: str) -> Figure | None:
             ends = np.array([frame["wave"].min(), frame["wave"].max()])
             line = style_of(method, marker=False) | {"linewidth": 1}
             axes[0].plot(ends, (start[LEAST] / start["wave"]).median() * ends, **line)
-    axes[0].set(xlabel="√(λ_max / 4)", ylabel=f"least budget T / L for a cosine of {TARGETS[0]:g}")
-    axes[1].set(xlabel="‖δ_1‖ / ‖δ_L-1‖ of BP's adjoint", xscale="log")
+    for ax, label in zip(axes, ("√(λ_max / 4)", "‖δ_1‖ / ‖δ_L-1‖ of BP's adjoint"), strict=True):
+        ax.set(xlabel=label, ylabel=f"T / L for a cosine of {TARGETS[0]:g}", ylim=(0, None))
+    low, high = frame["adjoint"].min(), frame["adjoint"].max()
+    doublings = [2.0**k for k in range(math.floor(math.log2(low)), math.ceil(math.log2(high)) + 1)]
+    axes[1].set_xscale("log", base=2)
+    axes[1].set_xticks(doublings, [f"{each:g}" for each in doublings])
+    axes[1].minorticks_off()
     canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     caption = (
-        "A point is a network: hollow at initialisation, filled after training by BP. Left, against the speed of the "
-        "wave; the lines are the law T/L ∝ √(λ_max/4) through the hollow points. Right, against how unlevel BP's "
+        "A point is a network: hollow at initialisation, filled after training by BP. Above, against the speed of the "
+        "wave; the lines are the law T/L ∝ √(λ_max/4) through the hollow points. Below, against how unlevel BP's "
         "adjoint is, which scatters credit. Networks that do not reach the cosine within 8L have no point."
     )
     return Figure("budget-law", "The budget that a cosine takes: what it depends on", caption, canvas, (source,))

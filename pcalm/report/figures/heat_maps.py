@@ -14,7 +14,7 @@ from pcalm.report.comparisons.methods import at, methods_of
 from pcalm.report.figures.drawing import Figure, new_canvas, short, with_own_settings
 from pcalm.report.results import Results
 
-PANELS = 6  # side by side
+PANELS = 3  # side by side: more would be too small to read on a page
 MOST_ID = 60  # characters
 
 
