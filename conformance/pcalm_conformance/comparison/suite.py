@@ -65,7 +65,11 @@ def read(report: Path, name: str) -> list[dict[str, Any]] | None:
         if not content["complete"]:
             return None
         own = [one for one in content["records"] if one["implementation"] == name]
-        return own if all(isinstance(one["chapter"], str) and isinstance(one["verdict"], str) for one in own) else None
+        return (
+            own
+            if own and all(isinstance(one["chapter"], str) and isinstance(one["verdict"], str) for one in own)
+            else None
+        )
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
