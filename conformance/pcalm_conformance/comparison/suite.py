@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pcalm_conformance.isolation import Workplace
 from pcalm_conformance.records import FAILURES, IN_PART, PASSED
 
 LEVELS = ("quick", "default", "full")
+MOST_WORKERS = 4
 COUNTED = ("met", "failed", "in part", "unsupported", "not run")
 Counts = dict[str, dict[str, int]]
 
@@ -42,9 +44,17 @@ def run(asked: Asked, report: Path) -> str:
     }
     command = [sys.executable, "-m", "pcalm_conformance", "-q", "--no-summary", "--no-header", "-p", "no:cacheprovider"]
     command += [word for pair in options.items() for word in pair]
+    # Nothing is timed meanwhile, so that there are cores for more; one thread each, or their pools fight.
+    command += ["-n", str(min(MOST_WORKERS, os.cpu_count() or 1))]
     command += [] if asked.level == "default" else [f"--{asked.level}"]
     with subprocess.Popen(
-        command, cwd=place.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        cwd=place.directory,
+        env={"OMP_NUM_THREADS": "1", **os.environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as process:
         try:
             said, _ = process.communicate()
