@@ -31,6 +31,7 @@ from pcalm.report.comparisons import (
     credit,
     kill_matrix,
     missing,
+    networks,
     overview,
     pairs,
     scattering,
@@ -44,6 +45,7 @@ from pcalm.report.figures import (
     learning_curves,
     space_time,
 )
+from pcalm.report.figures import networks as networks_in_training
 from pcalm.report.figures import scattering as scattering_curves
 from pcalm.report.figures.drawing import Figure
 from pcalm.report.results import Results
@@ -87,7 +89,7 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
         "",
     ]
 
-    for number, finding in enumerate(findings.findings(headline), 1):
+    for number, finding in enumerate(findings.findings(headline, found), 1):
         drawn[finding.figure.id] = finding.figure
         lines += [f"## {number}. {escape(finding.title)}", "", *_wrapped(escape(finding.text)), ""]
         lines += [*_image(finding.figure), ""]
@@ -116,6 +118,10 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
     )
     show("What a step size that follows the weights cures", found, tracked)
     show("Deeper", deep, cost.tables, accuracy.tables)
+    blocks = networks.of_blocks(found)
+    show(
+        "Convolutions, attention and plain networks", blocks, networks_in_training.figures, networks.tables, cost.tables
+    )
     show("Alignment with BP after training", found, _only("trained-cells", budgets.tables))
     show(
         "Alignment with BP at initialisation",

@@ -3,7 +3,8 @@
     python -m reports.collect RUNS [--output reports/data]
 
 RUNS is a directory that `pcalm grid` wrote. Its runs join those in OUTPUT/training.csv, and the learning curves of the
-cells in CURVES join those in OUTPUT/curves.csv; a run that is there already is replaced. Numbers stay as they are.
+cells in CURVES join those in OUTPUT/curves.csv, as do the ends of the epochs of all networks but the residual MLP; a
+run that is there already is replaced. Numbers stay as they are.
 """
 
 from __future__ import annotations
@@ -34,9 +35,12 @@ def collect(runs: Path, output: Path = OUTPUT) -> int:
     training, curves = output / TRAINING, output / CURVES_FILE
     joined = _joined(records.load_table(training) if training.exists() else None, found)
     records.export(joined.sort_values("key", ignore_index=True), training)
-    kept = {run.key for run in found.itertuples() if (run.dataset, run.width, run.depth) in CURVES}
-    if kept:
-        with_curves = _joined(pandas.read_csv(curves) if curves.exists() else None, records.load_curves(runs, kept))
+    blocks = set(found.loc[found["network"] != "mlp", "key"])
+    kept = {run.key for run in found.itertuples() if (run.dataset, run.width, run.depth) in CURVES} - blocks
+    if kept | blocks:
+        taken = records.load_curves(runs, kept | blocks)
+        taken = taken[taken["key"].isin(kept) | taken["test_accuracy"].notna()]
+        with_curves = _joined(pandas.read_csv(curves) if curves.exists() else None, taken)
         with replacing(curves) as file:
             with_curves.sort_values(["key", "step"], ignore_index=True).to_csv(file, index=False)
     return len(found)

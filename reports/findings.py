@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from pcalm.report import paper
-from pcalm.report.comparisons import budgets, cost, overview, pairs
+from pcalm.report.comparisons import budgets, cost, networks, overview, pairs
 from pcalm.report.comparisons.methods import at, name_of
 from pcalm.report.figures import accuracy_by_depth
 from pcalm.report.figures import budgets as budget_figures
@@ -30,9 +30,9 @@ class Finding(NamedTuple):
     tables: list[Table]
 
 
-def findings(headline: Results) -> list[Finding]:
-    """Those that there is data for; `headline` holds the runs of the grid."""
-    found = [build(headline) for build in (papers_claim, anchoring_and_gauge, where_it_stops)]
+def findings(headline: Results, everything: Results) -> list[Finding]:
+    """Those that there is data for; `headline` holds the runs of the grid only."""
+    found = [papers_claim(headline), anchoring_and_gauge(headline), where_it_stops(headline, everything)]
     return [each for each in found if each is not None]
 
 
@@ -111,7 +111,7 @@ def _in_gradients(depth: int = 32) -> str:
     )
 
 
-def where_it_stops(headline: Results) -> Finding | None:
+def where_it_stops(headline: Results, everything: Results) -> Finding | None:
     drawn = [figure for figure in budget_figures.figures(headline) if figure.id == "budget-law"]
     tables = budgets.tables(headline)
     law = {
@@ -135,8 +135,35 @@ def where_it_stops(headline: Results) -> Finding | None:
         f"0.99 in {few['reached, trained']} of {few['networks']} trained networks, anchored PC-ALM in "
         f"{many['reached, trained']} of {many['networks']}, at a median of {many['trained']:.1f}L."
     )
+    text += _in_networks(_rows(*networks.tables(everything)))
     shown = [table for table in tables if table.id in ("budget-law", "needed")]
     return Finding("Where it stops: trained networks need more budget", text, drawn[0], shown)
+
+
+def _in_networks(rows: list[Row]) -> str:
+    """Of every other network BP's accuracy, what the paper's method loses, and the method that loses least."""
+    sentences = []
+    cells: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        cells.setdefault(tuple(row.get(name) for name in ("network", "data set", "L", "N", "lr", "epochs")), []).append(
+            row
+        )
+    for (network, dataset, depth, *_), cell in cells.items():
+        exact = next((row for row in cell if row["method"] == name_of("bp") and row["accuracy"] is not None), None)
+        others = [row for row in cell if row["minus BP"] is not None]
+        if exact is None or not others:
+            continue
+        best = max(others, key=lambda row: row["minus BP"])
+        plain = [row for row in others if row["method"] == name_of("pcalm") and row["T/L"] == 2 and row is not best]
+        loss = "".join(f" PC-ALM at 2L {row['minus BP']:+.1f} points;" for row in plain)
+        where = " on ".join(str(each) for each in (network, dataset) if each is not None)
+        sentences.append(
+            f" {where or 'Blocks'} (L = {depth}): BP {exact['accuracy']:.1f} %;{loss} the best, {best['method']} at "
+            f"{best['T/L']:g}L, {best['minus BP']:+.1f}, with a cosine of {best['cosine to BP']:.2f} in the end."
+        )
+    if not sentences:
+        return ""
+    return f" Other networks, trained from scratch, go further from where the wave runs freely.{''.join(sentences)}"
 
 
 def _after_training(needed: list[Row]) -> str:

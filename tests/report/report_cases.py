@@ -53,6 +53,8 @@ def record(
         "train_loss": None if diverged else 0.5,
         "gradient_cosine": None if diverged else 1 - LOSS[setting] / 20,
         "gradient_norm_ratio": None if diverged else 1.0,
+        "eigenvalue": None if diverged or setting == "bp" else 5.0,
+        "growth": None if diverged else 3.0,
         "seconds": 2.0 if setting == "bp" else 10.0,
         "updates": 6 if diverged else 20,
         "step_size": None if setting == "bp" else 0.23,
@@ -63,6 +65,9 @@ def record(
         "loss": [0.6, 0.5],
         "accuracy": [0.5, found],
         "test_accuracy": [None, found],
+        "gradient_cosine": [None, 1 - LOSS[setting] / 20],
+        "eigenvalue": [None, None if setting == "bp" else 5.0],
+        "growth": [None, 3.0],
     }
     return Record(
         setting,

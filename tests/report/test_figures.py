@@ -20,7 +20,7 @@ from matplotlib.colors import to_rgb
 from pcalm.experiments import records
 from pcalm.report import results
 from pcalm.report.figures import accuracy_by_budget, accuracy_by_depth, all_figures, heat_maps
-from pcalm.report.figures.drawing import Figure
+from pcalm.report.figures.drawing import Figure, doublings
 from pcalm.report.figures.space_time import CREDIT
 from pcalm.report.figures.styles import STYLES
 from pcalm.report.results import Results
@@ -177,6 +177,13 @@ def test_accuracy_by_depth_is_what_is_lost_to_bp(tmp_path: Path) -> None:
     (ax,) = figure.canvas.axes
     pc = next(each for each in ax.get_lines() if each.get_color() == STYLES["pc"][0])
     assert points(pc) == [pytest.approx([0, -10]), pytest.approx([1, 0])]  # of widths 8 and 16: −10 and +10
+
+
+def test_ticks_in_doublings_are_few() -> None:
+    assert doublings(0.7, 5) == [0.5, 1, 2, 4, 8]
+    assert doublings(1, 1) == [1]
+    assert doublings(1, 1000, 5) == [1, 8, 64, 512]
+    assert len(doublings(0.01, 10**6)) <= 6
 
 
 def test_exponents_are_those_of_the_points(drawn: list[Figure]) -> None:

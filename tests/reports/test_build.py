@@ -118,4 +118,5 @@ def test_a_findings_numbers_are_those_of_its_tables(made: dict[str, str]) -> Non
 
 def test_without_data_there_is_no_finding(tmp_path: Path) -> None:
     records.write(tmp_path, record("bp", dataset="fashion-mnist"))
-    assert findings.findings(results.load(tmp_path)) == []
+    found = results.load(tmp_path)
+    assert findings.findings(found, found) == []

@@ -20,7 +20,8 @@ HEADINGS = {"width": "N", "depth": "L", "batch_size": "batch size", "dataset": "
 # What comparisons and figures read of a run besides its cell.
 USED = (
     *("key", "source", "setting", "budget", "seed", "steps", "inner_steps", "status", "diverged_step", "divergence"),
-    *("test_accuracy", "test_correct", "gradient_cosine", "gradient_norm_ratio", "seconds"),
+    *("test_accuracy", "test_correct", "gradient_cosine", "gradient_norm_ratio", "eigenvalue", "growth"),
+    "seconds",
 )
 Row = list[Value]
 

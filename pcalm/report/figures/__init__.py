@@ -16,6 +16,7 @@ from pcalm.report.figures import (
     exponents,
     heat_maps,
     learning_curves,
+    networks,
     scattering,
     space_time,
 )
@@ -28,6 +29,7 @@ SUBJECTS = (
     accuracy_by_depth,
     accuracy_by_budget,
     learning_curves,
+    networks,
     cosine_by_budget,
     budgets,
     space_time,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas
 
 from pcalm.report.comparisons.budgets import AT, TARGETS, WEIGHTS, frame_of, in_order, multiple
 from pcalm.report.comparisons.methods import name_of
-from pcalm.report.figures.drawing import Figure, new_canvas, short, with_own_settings
+from pcalm.report.figures.drawing import Figure, doublings, new_canvas, short, with_own_settings
 from pcalm.report.figures.styles import style_of
 from pcalm.report.results import Results
 
@@ -80,10 +78,9 @@ def _law(frame: pandas.DataFrame, source: str) -> Figure | None:
             axes[0].plot(ends, (start[LEAST] / start["wave"]).median() * ends, **line)
     for ax, label in zip(axes, ("√(λ_max / 4)", "‖δ_1‖ / ‖δ_L-1‖ of BP's adjoint"), strict=True):
         ax.set(xlabel=label, ylabel=f"T / L for a cosine of {TARGETS[0]:g}", ylim=(0, None))
-    low, high = frame["adjoint"].min(), frame["adjoint"].max()
-    doublings = [2.0**k for k in range(math.floor(math.log2(low)), math.ceil(math.log2(high)) + 1)]
+    ticks = doublings(frame["adjoint"].min(), frame["adjoint"].max())
     axes[1].set_xscale("log", base=2)
-    axes[1].set_xticks(doublings, [f"{each:g}" for each in doublings])
+    axes[1].set_xticks(ticks, [f"{each:g}" for each in ticks])
     axes[1].minorticks_off()
     canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     caption = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,13 @@ class Figure:
                 file.write(self.svg().encode() if form == "svg" else self.png())
             paths.append(path)
         return paths
+
+
+def doublings(low: float, high: float, most: int = 6) -> list[float]:
+    """At most so many powers of two over the range, for the ticks of a logarithmic axis; 0 < low ≤ high."""
+    first, last = math.floor(math.log2(low)), math.ceil(math.log2(high))
+    every = max(1, math.ceil((last - first) / (most - 1)))
+    return [2.0**power for power in range(first, last + 1, every)]
 
 
 def new_canvas(width: float, height: float) -> Canvas:
