@@ -3,15 +3,16 @@
     python -m reports.peers [NAME ...] [--plan] [--quick] [--python PROGRAM] [--output reports/data/peers]
 
 Every library of conformance/peers gets an environment of its own in .venv-peers, with the releases of its NAME.txt,
-since not all of them agree on one. There its adapter is held against the suite. A library that cannot be installed, or
-whose adapter does not load, is named at the end and has no record; the others go on. `make report` makes the page of
-implementations from what is left in OUTPUT.
+since not all of them agree on one. There its adapter is held against the suite; then all of them are compared with our
+engines. A library that cannot be installed, or whose adapter does not load, is named at the end and has no record; the
+others go on. `make report` makes the page of implementations from what is left in OUTPUT.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import shlex
 import shutil
 import subprocess
@@ -25,6 +26,8 @@ ROOT = HERE.parent
 ADAPTERS = ROOT / "conformance" / "peers"
 ENVIRONMENTS = ROOT / ".venv-peers"
 OUTPUT = HERE / "data" / "peers"
+COMPARISON = ROOT / "reports" / "latest" / "peers"  # where one that was broken off is gone on with
+OURS = ("pcalm.engines.adapter:cpu", "pcalm.engines.adapter:torch_engine")
 SUFFIX = "_adapter"
 
 
@@ -47,8 +50,12 @@ class Peer:
         return ADAPTERS / f"{self.name}.txt"
 
     @property
+    def module(self) -> str:
+        return f"{self.name}{SUFFIX}"
+
+    @property
     def implementation(self) -> str:
-        return f"{self.name}{SUFFIX}:impl"
+        return f"{self.module}:impl"
 
     @property
     def environment(self) -> Path:
@@ -96,6 +103,28 @@ def suite(peer: Peer, output: Path, quick: bool) -> Command:
     return [*run, *level, "--python", str(peer.python), "--report", str(peer.report(output)), "-q", "--no-summary"]
 
 
+def comparison(ran: Sequence[Peer], output: Path) -> Command:
+    """What compares the libraries whose reports are there with our engines."""
+    options = [("--implementation", name) for name in (*OURS, *(peer.implementation for peer in ran))]
+    options += [("--python", f"{peer.module}={peer.python}") for peer in ran]
+    options += [("--report", f"{peer.name}={peer.report(output)}") for peer in ran]
+    words = [word for pair in options for word in pair]
+    return [sys.executable, "-m", "pcalm_conformance", "compare", *words, "--train", "--output", str(COMPARISON)]
+
+
+def compare(ran: Sequence[Peer], output: Path) -> int:
+    """The exit status of the comparison, whose records take the place of those of another day."""
+    status = run(comparison(ran, output.absolute()), ADAPTERS)
+    for old in output.glob("comparison/*.json"):
+        old.unlink()
+    (output / "comparison").mkdir(exist_ok=True)
+    asked = {*OURS, *(peer.implementation for peer in ran)}
+    for record in (COMPARISON / "records").glob("*.json"):
+        if json.loads(record.read_text(encoding="utf-8"))["spec"] in asked:
+            shutil.copy(record, output / "comparison")
+    return status
+
+
 def make(chosen: Sequence[Peer], python: str, output: Path, quick: bool) -> dict[str, str]:
     """Installs and runs all of them; what became of each, in words: "" where the suite ran and nothing failed."""
     output.mkdir(parents=True, exist_ok=True)
@@ -141,12 +170,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for peer in chosen:
             for command in [*installation(peer, given.python), suite(peer, given.output, given.quick)]:
                 print(shlex.join(command))
+        print(shlex.join(comparison(chosen, given.output)))
         return 0
     outcomes = make(chosen, given.python, given.output, given.quick)
+    ran = [known[name] for name in outcomes if known[name].report(given.output).is_file()]
+    status = compare(ran, given.output) if ran else 1
     for name, outcome in outcomes.items():
         print(f"{name}: {outcome or 'the suite ran, and nothing failed'}")
-    ran = [known[name] for name in outcomes if known[name].report(given.output).is_file()]
-    return int(not ran or any(outcomes[peer.name] for peer in ran))
+    return int(status != 0 or any(outcomes[peer.name] for peer in ran))
 
 
 if __name__ == "__main__":
