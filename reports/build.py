@@ -71,7 +71,10 @@ def files(data: Path = HERE / "data") -> dict[str, str]:
     if KILL_MATRIX.exists():
         results.read_json(found, KILL_MATRIX, "conformance/kill_matrix.json")
     drawn: dict[str, Figure] = {}
-    documents = {"results.md": "\n".join(_text(found, drawn)), "implementations.md": implementations.document(of_peers)}
+    documents = {
+        "results.md": "\n".join(_text(found, drawn)),
+        "implementations.md": implementations.document(of_peers, implementations.read_comparison(data)),
+    }
     return documents | {f"figures/{name}.svg": figure.svg() for name, figure in drawn.items()}
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from pcalm_conformance.comparison import keeping, tables
 from pcalm_conformance.records import FAILURES, IN_PART, LEFT_OUT, PASSED
 
 from pcalm.report.results import Results
-from pcalm.report.tables import Column, TableBuilder, escape
-from reports.peers import ROOT, Peer, peers
+from pcalm.report.tables import escape
+from reports.peers import COMPARED, ROOT, Peer, peers
 
 FOLDER = "peers/"  # of the data
-ALL = "all"
 
 
 def apart(found: Results) -> tuple[Results, Results]:
@@ -24,7 +27,20 @@ def apart(found: Results) -> tuple[Results, Results]:
     return dataclasses.replace(found, conformance=mine, sources=ours), Results(conformance=rest, sources=theirs)
 
 
-def document(found: Results) -> str:
+def read_comparison(data: Path) -> list[dict[str, Any]]:
+    """The records of the comparison, in the order in which it was asked for; none where there was none.
+
+    Raises:
+        ValueError: the file is of another schema.
+    """
+    file = data / FOLDER / COMPARED
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+    if any(record.get("schema") != keeping.SCHEMA for record in records):
+        raise ValueError(f"{file.name} must be of schema {keeping.SCHEMA}: make peers writes it anew")
+    return records
+
+
+def document(found: Results, compared: Sequence[dict[str, Any]] = ()) -> str:
     """The page, made from what `make peers` left, and from the adapters' own first lines."""
     reports = {name: report for report in found.conformance for name in report["implementations"]}
     lines = [
@@ -37,8 +53,8 @@ def document(found: Results) -> str:
     ]
     for name, peer in peers().items():
         lines += [f"## {escape(name)}", "", *about(peer, reports.get(name)), ""]
-    if reports:
-        lines += [chapters(reports).section("markdown"), ""]
+    if compared:
+        lines += [tables.markdown(compared, caption(compared[0]))]
     return "\n".join(lines)
 
 
@@ -65,21 +81,12 @@ def about(peer: Peer, report: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def chapters(reports: dict[str, dict[str, Any]]) -> Any:
-    """Chapter × implementation: the requirements met, of those that ran."""
-    notes = [
-        "Met, of those that ran; in brackets those that ran in part, without the cases that the library does not do."
-    ]
-    columns = [Column("chapter"), *map(Column, reports)]
-    built = TableBuilder("implementations", "By chapter", columns, notes)
-    records = {name: report["records"] for name, report in reports.items()}
-    order = dict.fromkeys(record["chapter"] for report in records.values() for record in report)
-    for chapter in [*order, ALL]:
-        row = [chapter]
-        for name in reports:
-            verdicts = [one["verdict"] for one in records[name] if chapter in (one["chapter"], ALL)]
-            ran = [one for one in verdicts if one not in LEFT_OUT]
-            met, part = sum(one in PASSED for one in ran), ran.count(IN_PART)
-            row.append(f"{met} of {len(ran)}{f' ({part})' if part else ''}" if ran else "–")
-        built.add(row, [report["source"] for report in reports.values()])
-    return built.table()
+def caption(record: dict[str, Any]) -> str:
+    """What was compared, where and how, by one of the records."""
+    machine, settings = record["machine"], record["settings"]
+    threads = "one thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
+    what = f"{settings['activation']}, B = {settings['batch']}, T = 2L, {settings['dtype']}, {threads} each"
+    return (
+        f"By `pcalm-conformance compare`, every implementation in a process of its own and in turns: {what};\n"
+        f"{escape(machine['processor'])}, {machine['cores']} cores."
+    )

@@ -110,7 +110,7 @@ def infer(
     weights: list[Array],
     x: Array,
     y: Array,
-    initial: list[Array],
+    initial: Array,
     cold: Array,
     steps: Array,
     step_size: Array,
@@ -150,22 +150,18 @@ class Fabricpc:
         """What computes hidden states and gradients, its arguments on the device."""
         double = problem.dtype == "float64"  # the library's own arrays have JAX's default precision
         with jax.enable_x64(double):
-            kind = problem.dtype
-            x, y = jnp.asarray(problem.inputs, kind), jnp.asarray(problem.targets, kind)
-            weights = [jnp.asarray(weight, kind) for weight in problem.weights]
-            hidden = len(weights) - 1
-            states = (
-                np.zeros((hidden, len(x), len(weights[0])), kind) if problem.initial is None else problem.initial[0]
-            )
-            initial = [jnp.asarray(z, kind) for z in states]
-            cold, steps = jnp.asarray(problem.initial is None), jnp.asarray(problem.steps)
+            network = jax.device_put((list(problem.weights), problem.inputs, problem.targets))
             if problem.method == "bp":
-                call = functools.partial(backprop, weights, x, y, problem.activation)
+                call = functools.partial(backprop, *network, problem.activation)
             else:
+                kind, hidden = problem.dtype, len(problem.weights) - 1
                 penalties = tuple(np.broadcast_to(problem.penalty, hidden).tolist())
+                nothing = jnp.zeros((hidden, len(problem.inputs), len(problem.weights[0])), kind)
+                initial = nothing if problem.initial is None else jax.device_put(problem.initial[0])
+                cold, steps = jnp.asarray(problem.initial is None), jnp.asarray(problem.steps)
                 step_size = jnp.asarray(problem.step_size, kind)
-                settings = (problem.activation, penalties)
-                call = functools.partial(infer, weights, x, y, initial, cold, steps, step_size, *settings)
+                start = (initial, cold, steps, step_size)
+                call = functools.partial(infer, *network, *start, problem.activation, penalties)
 
         def run() -> tuple[list[Array], list[Array]]:
             with jax.enable_x64(double):

@@ -61,7 +61,7 @@ def backprop(model: Model, x: Array, y: Array) -> tuple[list[Array], list[Array]
 
 @equinox.filter_jit
 def infer(
-    model: Model, x: Array, y: Array, initial: list[Array], cold: Array, steps: Array, step_size: Array, penalty: Array
+    model: Model, x: Array, y: Array, initial: Array, cold: Array, steps: Array, step_size: Array, penalty: Array
 ) -> tuple[list[Array], list[Array]]:
     """Hidden states and weight gradients after the whole budget; `cold`: from the feed-forward states."""
     parts = {"params": (model, jpc.make_skip_model(len(model))), "param_type": MUPC}
@@ -108,13 +108,12 @@ class Jpc:
     def program(self, problem: Problem) -> Callable[[], tuple[list[Array], list[Array]]]:
         """What computes hidden states and gradients, its arguments on the device."""
         kind = problem.dtype
-        x, y = jnp.asarray(problem.inputs, kind), jnp.asarray(problem.targets, kind)
-        model = model_of([jnp.asarray(weight, kind) for weight in problem.weights], problem.activation)
+        weights, x, y = jax.device_put((list(problem.weights), problem.inputs, problem.targets))
+        model = model_of(weights, problem.activation)
         if problem.method == "bp":
             return functools.partial(backprop, model, x, y)
-        shape = len(model) - 1, len(x), len(problem.weights[0])
-        states = np.zeros(shape, kind) if problem.initial is None else problem.initial[0]
-        initial = [jnp.asarray(z, kind) for z in states]
+        nothing = jnp.zeros((len(model) - 1, len(x), len(weights[0])), kind)
+        initial = nothing if problem.initial is None else jax.device_put(problem.initial[0])
         cold, steps = jnp.asarray(problem.initial is None), jnp.asarray(problem.steps)
         rates = jnp.asarray(problem.step_size, kind), jnp.asarray(problem.penalty, kind)
         return functools.partial(infer, model, x, y, initial, cold, steps, *rates)

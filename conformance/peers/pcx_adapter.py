@@ -113,7 +113,7 @@ def one(
 def infer(
     x: Array,
     y: Array,
-    initial: list[Array],
+    initial: Array,
     cold: Array,
     steps: Array,
     step_size: Array,
@@ -161,16 +161,15 @@ class Pcx:
     def program(self, problem: Problem) -> Callable[[], tuple[list[Array], list[Array]]]:
         """What computes hidden states and gradients, its arguments on the device."""
         kind = problem.dtype
-        x, y = jnp.asarray(problem.inputs, kind), jnp.asarray(problem.targets, kind)
-        weights = [jnp.asarray(weight, kind) for weight in problem.weights]
+        weights, x, y = jax.device_put((list(problem.weights), problem.inputs, problem.targets))
         (width, inputs), layers = weights[0].shape, len(weights) - 1
         model = chain(len(weights), width, inputs, len(weights[-1]), problem.activation)
         penalties = jnp.asarray(np.broadcast_to(problem.penalty, layers), kind)
         if problem.method == "bp":
             call = functools.partial(backprop, x, y, penalties, model=model)
         else:
-            states = np.zeros((layers, len(x), width), kind) if problem.initial is None else problem.initial[0]
-            initial = [jnp.asarray(z, kind) for z in states]
+            nothing = jnp.zeros((layers, len(x), width), kind)
+            initial = nothing if problem.initial is None else jax.device_put(problem.initial[0])
             cold, steps = jnp.asarray(problem.initial is None), jnp.asarray(problem.steps)
             step_size = jnp.asarray(problem.step_size, kind)
             call = functools.partial(infer, x, y, initial, cold, steps, step_size, penalties, model=model)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pcalm.report import results
 from reports import implementations
 
@@ -36,5 +38,28 @@ def test_what_ran_is_told_from_what_could_not_be_run(tmp_path: Path) -> None:
     assert "It meets 2 of the 3 requirements that ran at the level quick; 1 failed. 1 of them ran in part only" in text
     assert "with pcx 0.6.3." in text
     assert text.count("**No record:**") == 2  # fabricpc's and jpc's
-    assert "| all | 2 of 3 (1) |" in text
     assert "reference" not in text
+
+
+def test_the_comparison_is_shown_with_the_machine(tmp_path: Path) -> None:
+    assert implementations.read_comparison(tmp_path) == []
+    counts = {"met": 29, "failed": 0, "in part": 18, "unsupported": 34, "not run": 4}
+    record = {
+        "schema": 1,
+        "comparison": "suite",
+        "implementation": "pcx",
+        "spec": "pcx_adapter:impl",
+        "machine": {"processor": "Abacus", "cores": 2, "system": "Linux"},
+        "settings": {"threads": 1, "activation": "tanh", "batch": 64, "dtype": "float32"},
+        "counts": {"1 · model": counts, "all": counts},
+        "missing": "",
+    }
+    (tmp_path / "peers").mkdir()
+    file = tmp_path / "peers" / "comparison.jsonl"
+    file.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    text = implementations.document(results.Results(), implementations.read_comparison(tmp_path))
+    assert "tanh, B = 64, T = 2L, float32, one thread each;\nAbacus, 2 cores." in text
+    assert "| `pcx`" in text
+    file.write_text(json.dumps(record | {"schema": 99}), encoding="utf-8")
+    with pytest.raises(ValueError, match="must be of schema 1: make peers"):
+        implementations.read_comparison(tmp_path)

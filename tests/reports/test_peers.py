@@ -3,7 +3,9 @@ network is never asked: a program that stands in for Python makes the environmen
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,11 +28,15 @@ def test_every_adapter_says_what_it_does_and_where_it_deviates() -> None:
 def test_the_plan_is_an_environment_and_a_run_of_the_suite_for_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert peers.main(["--plan", "--python", "some-python", "fabricpc", "jpc"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    runs = [line for line in lines if "pcalm_conformance" in line]
+    runs = [line for line in lines[:-1] if "pcalm_conformance" in line]
     assert [line.split("--implementation ")[1].split()[0] for line in runs] == [
         "fabricpc_adapter:impl",
         "jpc_adapter:impl",
     ]
+    assert lines[-1].split()[3] == "compare"
+    for name in ("fabricpc", "jpc"):
+        assert f"--python {name}_adapter=" in lines[-1]
+        assert f"--report {name}=" in lines[-1]
     for name, line in zip(("fabricpc", "jpc"), runs, strict=True):
         assert f".venv-peers/{name}/bin/python" in line
         assert f"reports/data/peers/{name}.json" in line
@@ -81,7 +87,18 @@ def test_what_cannot_be_installed_is_named_and_the_others_go_on(
     def one_requirement(peer: Peer, output: Path, quick: bool) -> list[str]:
         return [*ran(peer, output, quick), "--requirement", "MOD-1", "-p", "no:cacheprovider"]
 
+    def recorded(ran: Sequence[Peer], output: Path) -> list[str]:
+        """Ours are left out: a stand-in writes what a comparison would leave, and what one of another day has left."""
+        records = place / "compared" / "records"
+        records.mkdir(parents=True, exist_ok=True)
+        for name in ("sound", "broken"):
+            record = {"comparison": "suite", "implementation": name, "spec": f"{name}_adapter:impl"}
+            (records / f"{name}-suite.json").write_text(json.dumps(record))
+        return [sys.executable, "-c", ""]
+
     monkeypatch.setattr(peers, "suite", one_requirement)
+    monkeypatch.setattr(peers, "comparison", recorded)
+    monkeypatch.setattr(peers, "COMPARISON", place / "compared")
     output = place / "data"
     output.mkdir()
     (output / "broken.json").write_text("of yesterday")
@@ -90,7 +107,9 @@ def test_what_cannot_be_installed_is_named_and_the_others_go_on(
     said = capsys.readouterr().out
     assert "broken: cannot be installed: " in said
     assert "sound: the suite ran, and nothing failed" in said
-    assert [file.name for file in output.iterdir()] == ["sound.json"]
+    assert sorted(file.name for file in output.iterdir()) == ["comparison.jsonl", "sound.json"]
+    (line,) = (output / "comparison.jsonl").read_text().splitlines()
+    assert json.loads(line)["spec"] == "sound_adapter:impl"
     assert peers.installation(peers.peers()["sound"], python) == []  # a second run installs nothing
     (place / "adapters" / "sound.txt").write_text("sound==1.1\n")
     assert len(peers.installation(peers.peers()["sound"], python)) == 2
