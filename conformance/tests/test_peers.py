@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pcalm_conformance import oracle
 from pcalm_conformance.checking import TESTS, Check, Nonconformity, load_tests
@@ -62,6 +63,15 @@ def hold(subject: Isolated, recipe: Recipe) -> None:
 def test_right(peer: Isolated) -> None:
     for recipe in HELD:
         hold(peer, recipe)
+
+
+def test_what_is_timed_is_what_solve_computes(peer: Isolated) -> None:
+    for recipe in (FIRST, FIRST.but(method="bp"), FIRST.but(start="random", seed=1)):
+        problem = dataclasses.replace(recipe.problem(), wants=("gradients",))
+        solved = peer.solve(problem).gradients
+        peer.prepare(problem)
+        for mine, right in zip(peer.gradients(problem), solved, strict=True):
+            assert np.array_equal(mine, right)
 
 
 def test_declines_what_the_library_does_not_do(peer: Isolated) -> None:
