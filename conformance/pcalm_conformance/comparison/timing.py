@@ -9,7 +9,8 @@ needs for the same problem: the suite's own share. Then
 
 so that conversions cost nothing while they are small beside the call, and nothing is gained by computing in `prepare`:
 of work W, moved there in whatever part, FREE/(1 + FREE) is the most that is saved. CPU time that is used between two
-turns is charged to the next call. Every call has a problem of its own, so that there is nothing to remember, and every
+calls is charged to the next one. Only receiving the problem, at which an adapter has no part, is free, up to HELD times
+what it takes the one that does nothing: it varies more than all else. Every call has a problem of its own, so that there is nothing to remember, and every
 answer is checked: one that is off by more than rounding, and the implementation has no time in this cell with this
 method.
 
@@ -37,7 +38,8 @@ from pcalm_conformance.protocol import Problem
 
 FREE = 0.05  # the resolution of the comparison
 TURN = 0.03  # seconds, or MOST calls
-MOST = 10
+MOST = 25
+HELD = 2.0
 SHARE = 20.0  # seconds in all rounds of a cell and method; whoever has had them ends after LEAST rounds
 LEAST = 3
 BUSY = 0.1  # part of the time spent in line for a core, from which a wall time is no measure of anything
@@ -49,10 +51,13 @@ class Disagreement(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """One gradient on the clocks: making ready for the problem, and the answer."""
+    """One gradient on the clocks: making ready for the problem, and the answer; before these, what is used between two
+    calls, and what receiving the problem takes, in seconds of CPU time."""
 
     prepare: Spent
     answer: Spent
+    between: float = 0.0
+    held: float = 0.0
 
     @property
     def whole(self) -> Spent:
@@ -85,7 +90,8 @@ class Contender:
             NotRun: it has broken down too often to be asked again.
         """
         one, problem = self.isolated, copy.problem
-        before = self.last or self._read()
+        start = self._read()
+        between = start.computing - self.last.computing if self.last else 0.0
         one.hold(problem)
         mine, ready = clocks.own(), self._read()
         if one.prepares:
@@ -96,8 +102,7 @@ class Contender:
         self._check(found, copy)
         prepare = clocks.between(ready, prepared, (mine, mine_prepared)) if one.prepares else clocks.NOTHING
         answer = clocks.between(prepared, self.last, (mine_prepared, mine_answered))
-        held = Spent(ready.computing - before.computing, 0.0, 0.0, 0.0)
-        return Call(prepare, answer + held)
+        return Call(prepare, answer, between, ready.computing - start.computing)
 
     def solve(self, problem: Problem) -> tuple[Sequence[np.ndarray], float]:
         """The gradients of solve(), checked for form alone, and their seconds.
@@ -264,12 +269,13 @@ def _count(turns: Sequence[Turn], found: dict[str, Times]) -> None:
     suite = {
         half: statistics.median([getattr(call, half).time for call in own] or [0.0]) for half in ("prepare", "answer")
     }
+    free = HELD * statistics.median([call.held for call in own] or [0.0])
     for times in found.values():
         times.suite = suite["answer"] + (suite["prepare"] if times.how == "prepare" else 0.0)
     by_round: dict[int, dict[str, Round]] = {}
     for index, key, call in turns:
         ready = max(0.0, call.prepare.time - suite["prepare"]) if call.prepare is not clocks.NOTHING else 0.0
-        answer = max(0.0, call.answer.time - suite["answer"])
+        answer = max(0.0, call.answer.time - suite["answer"]) + call.between + max(0.0, call.held - free)
         whole = call.whole
         by_round.setdefault(index, {})[key] = Round(
             charged(answer, ready), answer, ready, whole.waiting, whole.wall, whole.queued
