@@ -3,6 +3,7 @@
     conformance report   of pytest conformance --report
     kill matrix          of pcalm_conformance.kill_matrix
     speed record         of benchmarks.speed
+    comparison           of pcalm-conformance compare, one cell, training or verdict of one implementation
     measurement          of reports.measure, by its name
 
 What passes has every field that tables and figures use, of the type and in the range that they need.
@@ -32,7 +33,7 @@ from pcalm.experiments.schema import (
 
 Content = dict[str, Any]
 # The newest that is read; a file that says nothing about it is of the first.
-SCHEMAS = {"conformance report": 2, "kill matrix": 1, "speed record": 1, "measurement": 1}
+SCHEMAS = {"conformance report": 2, "kill matrix": 1, "speed record": 1, "comparison": 1, "measurement": 1}
 ABOUT: dict[str, Check] = {
     "schema": integer(),
     "commit": nullable(text),
@@ -98,6 +99,49 @@ SPEED = fields(
         "buffers": mapping(anything),
     },
 )
+COMPARED: dict[str, Check] = {"comparison": line, "implementation": line, "spec": line}
+COMPARED_WITH: dict[str, Check] = {**ABOUT, "key": text, "settings": mapping(anything)}
+seconds = number(0, 1e12)
+COMPARED_TIMES = fields(
+    {"missing": text, "how": text},
+    {
+        **dict.fromkeys(("seconds", "call", "prepare", "waiting", "wall", "busy"), seconds),
+        **dict.fromkeys(("times_baseline", "times_product"), nullable(share)),
+        **dict.fromkeys(("agreement", "flops", "suite", "rounds"), anything),
+        "first": mapping(number()),
+    },
+)
+COMPARED_CELL = fields(
+    {"width": width, "depth": depth, "batch": integer(1), "activation": line, "dtype": line},
+)
+COMPARISONS: dict[str, Check] = {
+    "cell": fields(
+        {
+            **COMPARED,
+            "cell": COMPARED_CELL,
+            "methods": mapping(COMPARED_TIMES),
+            "memory": fields({"missing": text}, {"bytes": number(0), "method": text}),
+        },
+        {**COMPARED_WITH, "busy_from": anything},
+    ),
+    "training": fields(
+        {
+            **COMPARED,
+            "epochs": integer(1),
+            "methods": mapping(
+                fields(
+                    {"missing": text, "curve": listing(listing(number(0), least=3)), "steps": integer()},
+                    {"cut": boolean},
+                )
+            ),
+        },
+        COMPARED_WITH,
+    ),
+    "suite": fields(
+        {**COMPARED, "counts": mapping(mapping(integer())), "level": text},
+        {**COMPARED_WITH, "missing": text, "report": text},
+    ),
+}
 COLUMNS_AND_ROWS: dict[str, Check] = {"columns": listing(line), "rows": listing(listing(anything))}
 CURVES_OVER: dict[str, Check] = {"curve_budgets": listing(budget, least=1)}
 MEASURED: dict[str, Check] = {"measurement": line, "dataset": text, "samples": integer(1)}
@@ -268,6 +312,20 @@ def _speed(content: Content, unknown: list[str]) -> Content:
     return checked
 
 
+def _comparison(content: Content, unknown: list[str]) -> Content:
+    about = content["comparison"]
+    known = isinstance(about, str) and about in COMPARISONS
+    require(known, f"comparison must be one of {', '.join(COMPARISONS)}, got {about!r:.60}")
+    checked: Content = COMPARISONS[about](content, "", unknown)
+    for name, one in checked.get("methods", {}).items():
+        timed = bool(one["missing"]) or about != "cell" or {"seconds", "first"} <= set(one)
+        require(timed, f"methods.{name} must have seconds and first, or say what is missing")
+    require(
+        about != "cell" or bool(checked["memory"]["missing"]) or "bytes" in checked["memory"], "memory lacks 'bytes'"
+    )
+    return checked
+
+
 MEASUREMENTS: dict[str, Callable[[Content, list[str]], Content]] = {
     "alignment": _alignment,
     "budgets": _budgets,
@@ -293,6 +351,8 @@ def recognise(content: Content) -> tuple[str, Content, list[str]]:
         kind, check = "conformance report", _conformance
     elif "mutants" in content:
         kind, check = "kill matrix", lambda content, unknown: KILL_MATRIX(content, "", unknown)
+    elif "comparison" in content:
+        kind, check = "comparison", _comparison
     elif "cell" in content and "machine" in content:
         kind, check = "speed record", _speed
     else:

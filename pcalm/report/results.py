@@ -1,4 +1,5 @@
-"""Reads everything that a directory holds: training runs, conformance reports, speed records, measurements, mutants.
+"""Reads everything that a directory holds: training runs, conformance reports, comparisons, speed records,
+measurements, mutants.
 
 A report is made from what is read here and from nothing else. What a file is, its content says, not its name:
 
@@ -59,7 +60,7 @@ class Results:
     Attributes:
         training: one row per run, with the columns of `pcalm.experiments.records` and those of its `source` and `file`.
         curves: learning curves by key: directories of records, and tables as of `records.load_curves`.
-        conformance, speed, kill_matrices: the files' contents, each with its "source".
+        conformance, speed, comparisons, kill_matrices: the files' contents, each with its "source".
         measured: by the measurement's name, each with its "source".
         sources: by id.
         unread: files that were not read, or not in full, with the reason.
@@ -69,6 +70,7 @@ class Results:
     curves: list[Path | pandas.DataFrame] = field(default_factory=list)
     conformance: list[Content] = field(default_factory=list)
     speed: list[Content] = field(default_factory=list)
+    comparisons: list[Content] = field(default_factory=list)
     kill_matrices: list[Content] = field(default_factory=list)
     measured: dict[str, Content] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
@@ -76,7 +78,8 @@ class Results:
 
     @property
     def empty(self) -> bool:
-        return not (len(self.training) or self.conformance or self.speed or self.kill_matrices or self.measured)
+        files = (self.conformance, self.speed, self.comparisons, self.kill_matrices, self.measured)
+        return not len(self.training) and not any(files)
 
     def curves_of(self, keys: set[str]) -> pandas.DataFrame:
         """The learning curves of these runs, as far as they are there."""
@@ -115,7 +118,7 @@ def load(directory: str | Path) -> Results:
     require(
         not found.empty,
         f"results {str(directory)!r} holds no results: neither records of pcalm grid, nor a report of "
-        f"pytest conformance --report, nor records of benchmarks.speed{unread}",
+        f"pytest conformance --report, nor records of benchmarks.speed or pcalm-conformance compare{unread}",
     )
     return found
 
@@ -192,6 +195,7 @@ def read_json(found: Results, path: Path, place: str) -> None:
             "conformance report": (found.conformance, "conformance"),
             "kill matrix": (found.kill_matrices, "mutants"),
             "speed record": (found.speed, "speed"),
+            "comparison": (found.comparisons, "comparison"),
         }[kind]
         listed.append(content)
         source = f"{prefix}-{len(listed)}"

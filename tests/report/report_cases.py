@@ -149,6 +149,27 @@ def speed_record(width: int = 8) -> dict[str, Any]:
     }
 
 
+def comparison(about: str = "cell", name: str = "theirs") -> dict[str, Any]:
+    """What `pcalm-conformance compare` leaves of one implementation."""
+    times = {"seconds": 0.004, "call": 0.004, "prepare": 1e-4, "waiting": 0.0, "wall": 0.005, "busy": 0.0}
+    ratios = {"times_baseline": 12.5, "times_product": 0.5, "agreement": 0.1, "flops": 1e9, "suite": 1e-4}
+    timed = {"how": "prepare", "missing": "", "first": {"seconds": 1.5, "wall": 2.0}, "rounds": [{}], **times, **ratios}
+    part: dict[str, dict[str, Any]] = {
+        "cell": {
+            "cell": {"width": 32, "depth": 16, "batch": 64, "activation": "tanh", "dtype": "float32"},
+            "methods": {"pc": timed, "pcalm": {"how": "", "missing": "unsupported"}},
+            "memory": {"missing": "", "bytes": 2**20, "method": "pc"},
+        },
+        "training": {
+            "epochs": 2,
+            "methods": {"bp": {"missing": "", "curve": [[1, 0.5, 0.6], [2, 1.0, 0.9]], "steps": 44, "cut": False}},
+        },
+        "suite": {"level": "quick", "counts": {"1. model": {"met": 3, "failed": 1}}, "missing": "", "report": "a.json"},
+    }
+    about_it = {"implementation": name, "spec": f"{name}:impl", "key": "abc", "versions": {"numpy": "2.0"}}
+    return {"schema": 1, "comparison": about, **about_it, "machine": {"processor": "abacus"}, **part[about]}
+
+
 def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
@@ -162,6 +183,8 @@ def write_everything(directory: Path) -> None:
     for name, content in measured().items():
         write_json(directory / "measured" / f"{name}.json", as_written(content))
     write_json(directory / "kill_matrix.json", kill_matrix())
+    for about in ("cell", "training", "suite"):
+        write_json(directory / "comparison" / "records" / f"{about}.json", comparison(about))
     for width in (8, 32):
         write_json(directory / "speed" / f"{width}.json", speed_record(width))
 

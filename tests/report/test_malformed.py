@@ -27,6 +27,7 @@ from pcalm.report.page import PAGE
 from pcalm.report.results import Results
 from tests.report.report_cases import (
     as_written,
+    comparison,
     conformance_report,
     kill_matrix,
     measured,
@@ -39,6 +40,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "conformance": conformance_report("theirs"),
     "mutants": kill_matrix(),
     "speed": speed_record(),
+    **{f"comparison {about}": comparison(about) for about in ("cell", "training", "suite")},
     **{f"measured {name}": json.loads(json.dumps(as_written(content))) for name, content in measured().items()},
 }
 WRONG: tuple[Any, ...] = (None, True, 0, -1, 1.5, 1e999, 10**30, "", "a\n|<b>$", "\ud800", [], [None], {}, {"a": 1})
@@ -76,6 +78,7 @@ def taken_in(content: Any) -> Results | None:
         return None
     checked["source"] = "source"
     lists = {"conformance report": "conformance", "kill matrix": "kill_matrices", "speed record": "speed"}
+    lists["comparison"] = "comparisons"
     return Results(**{lists[kind]: [checked]} if kind in lists else {"measured": {checked["measurement"]: checked}})
 
 

@@ -10,9 +10,10 @@ needs for the same problem: the suite's own share. Then
 so that conversions cost nothing while they are small beside the call, and nothing is gained by computing in `prepare`:
 of work W, moved there in whatever part, FREE/(1 + FREE) is the most that is saved. CPU time that is used between two
 calls is charged to the next one. Only receiving the problem, at which an adapter has no part, is free, up to HELD times
-what it takes the one that does nothing: it varies more than all else. Every call has a problem of its own, so that there is nothing to remember, and every
-answer is checked: one that is off by more than rounding, and the implementation has no time in this cell with this
-method.
+what it takes the one that does nothing: it varies more than all else.
+
+Every call has a problem of its own, so that there is nothing to remember, and every answer is checked: one that is off
+by more than rounding, and the implementation has no time in this cell with this method.
 
 A ratio to a yardstick is the median over the rounds of the ratios in the same round: what slows the machine for a while
 slows both.

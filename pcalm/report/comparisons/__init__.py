@@ -16,6 +16,7 @@ from pcalm.report.comparisons import (
     cost,
     credit,
     diverged,
+    implementations,
     kill_matrix,
     networks,
     overview,
@@ -40,6 +41,7 @@ SUBJECTS = (
     credit,
     scattering,
     conformance,
+    implementations,
     kill_matrix,
     speed,
 )
