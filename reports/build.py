@@ -80,9 +80,11 @@ def files(data: Path = HERE / "data") -> dict[str, str]:
 
 def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
     """The document's lines; the figures that it shows are put into `drawn`."""
-    training = found.training
+    held_out = found.training["validation"] > 0  # for choosing settings: no results
+    choices = dataclasses.replace(found, training=found.training[held_out])
+    found = dataclasses.replace(found, training=found.training[~held_out])
     headline = _headline(found)
-    deep = dataclasses.replace(found, training=training[training["depth"] >= DEEP])
+    deep = dataclasses.replace(found, training=found.training[found.training["depth"] >= DEEP])
     lines = [
         "# Results",
         "",
@@ -120,12 +122,13 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
         *(heat_maps.figures, *accuracies, learning_curves.figures),
     )
     show("What a step size that follows the weights cures", found, tracked)
-    show("Deeper", deep, cost.tables, accuracy.tables)
+    show("Deeper", deep, pairs.tables, cost.tables, accuracy.tables)
+    show("Settings chosen on held-out training samples", choices, overview.tables)
     blocks = networks.of_blocks(found)
     show(
         "Convolutions, attention and plain networks", blocks, networks_in_training.figures, networks.tables, cost.tables
     )
-    show("Alignment with BP after training", found, _only("trained-cells", budgets.tables))
+    show("Alignment with BP after training", found, after_training)
     show(
         "Alignment with BP at initialisation",
         found,
@@ -163,6 +166,12 @@ def readme(text: str, data: Path = HERE / "data") -> str:
     return replaced
 
 
+def after_training(found: Results) -> list[Table]:
+    """Alignment of the networks that BP has trained, cell by cell; the others are in the overview of a finding."""
+    cells = [table for table in budgets.tables(found) if table.id == "trained-cells"]
+    return [findings.rows_of(table, lambda row: row["network"] == budgets.WEIGHTS["bp"]) for table in cells]
+
+
 def tracked(found: Results) -> list[Table]:
     """Anchored PC-ALM whose step size follows the weights, against the same with the step size of the start."""
     setting = found.training["setting"]
@@ -188,10 +197,6 @@ def _image(figure: Figure) -> list[str]:
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
-def _only(name: str, build: Callable[[Results], list[Table]]) -> Callable[[Results], list[Table]]:
-    return lambda found: [table for table in build(found) if table.id == name]
 
 
 def _without(name: str, build: Callable[[Results], list[Table]]) -> Callable[[Results], list[Table]]:

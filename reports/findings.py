@@ -38,7 +38,7 @@ def findings(headline: Results, everything: Results) -> list[Finding]:
 
 def papers_claim(headline: Results) -> Finding | None:
     relu = _relu(headline)
-    summary = _rows_of(_table(pairs.tables(headline), "pairs-summary"), lambda row: row["method"] in PAPERS)
+    summary = rows_of(_table(pairs.tables(headline), "pairs-summary"), lambda row: row["method"] in PAPERS)
     against_bp = {row["method"]: row for row in _rows(summary) if row["less"] == "BP" and _is_relu(row)}
     own = next((row for row in _rows(*overview.tables(relu)) if (row["N"], row["L"]) == (32, 32)), None)
     drawn = accuracy_by_depth.figures(relu)
@@ -80,7 +80,7 @@ def anchoring_and_gauge(headline: Results) -> Finding | None:
         f"paper's method rings with (median {medians[1]}, worst {worst[1]}); a gauge that each layer learns from the "
         f"credit that passes levels the chain (median {medians[2]}, worst {worst[2]})."
     )
-    summary = _rows_of(
+    summary = rows_of(
         _table(pairs.tables(headline), "pairs-summary"),
         lambda row: row["method"] in EXTENSIONS,
         "extensions-summary",
@@ -195,7 +195,7 @@ def _rows(table: Table) -> list[Row]:
     return [dict(zip(table.headers, row, strict=True)) for row in table.rows]
 
 
-def _rows_of(table: Table, wanted: Callable[[Row], bool], name: str = "", title: str = "") -> Table:
+def rows_of(table: Table, wanted: Callable[[Row], bool], name: str = "", title: str = "") -> Table:
     """Part of a table's rows, with their records."""
     kept = [place for place, row in enumerate(_rows(table)) if wanted(row)]
     return dataclasses.replace(
