@@ -2,14 +2,16 @@
 
     python -m reports.verify [--output reports/latest]
 
-Prints tables, and leaves conformance.json, training.json and verify.md in the output directory. Exit status 0 when
-every requirement holds.
+Prints tables, and leaves conformance.json, training.json, verify.md and a folder comparison in the output directory.
+Exit status 0 when every requirement holds, and every implementation that is compared is right where it is timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from typing import Any
 
 import torch
 from pcalm_conformance import records
+from pcalm_conformance.comparison import keeping, tables
 
 from pcalm.experiments import data
 from pcalm.experiments.config import TrainingConfig
@@ -28,6 +31,7 @@ from pcalm.methods import anchored
 
 ENGINES = "pcalm.engines.adapter"
 IMPLEMENTATIONS = ("reference", "cpu", "torch_engine")
+EXAMPLES = ("numpy_loop", "autograd_list", "jax_scan")  # JAX only where it is installed
 SEEDS = (0, 1, 2)
 NAMES = {"bp": "BP", "pc": "PC", "pcalm": "PC-ALM", "anchored": "anchored PC-ALM"}
 
@@ -81,6 +85,20 @@ def _suite(report: Path, arguments: list[str]) -> tuple[list[records.Record], in
     content = json.loads(report.read_text(encoding="utf-8"))
     names = records.Record.__dataclass_fields__
     return [records.Record(**{name: record[name] for name in names}) for record in content["records"]], status
+
+
+def comparison(output: Path) -> tuple[list[tables.Record], int]:
+    """The engines beside the suite's examples in one cell, measured anew: `compare`'s records, and its exit status."""
+    examples = [name for name in EXAMPLES if name != "jax_scan" or importlib.util.find_spec("jax")]
+    specs = [f"{ENGINES}:{name}" for name in IMPLEMENTATIONS]
+    specs += [f"pcalm_conformance.implementations.{name}:impl" for name in examples]
+    folder = output / "comparison"
+    shutil.rmtree(folder / "records", ignore_errors=True)
+    command = [sys.executable, "-m", "pcalm_conformance", "compare", "--suite", "none", "--output", str(folder)]
+    command += ["--cells", "32x32", "--rounds", "3", *(word for spec in specs for word in ("--implementation", spec))]
+    status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+    found = map(keeping.read, sorted((folder / "records").glob("*.json")))
+    return [record for record in found if record is not None], status
 
 
 def train(cell: Cell) -> list[dict[str, Any]]:
@@ -160,11 +178,15 @@ def main() -> int:
             "(on Debian and Ubuntu: apt-get install dataset-fashion-mnist)."
         )
     found, status = conformance(output, FASHION in trained)
+    print("comparing the engines with the suite's examples ...", flush=True)
+    compared, status_of_comparison = comparison(output)
+    status = status or status_of_comparison
     reference = [record for record in found if record.implementation == "reference" and record.requirement != "TRN-4"]
     reference += [record for record in found if record.implementation == "cpu" and record.requirement == "TRN-4"]
     sections = [
         ("Which claims hold: the reference", records.detail_rows(reference), [None, 10, 48, 30, None, None, 20]),
         ("Conformance: requirements met of those that ran", records.summary_rows(found), None),
+        ("Time of one gradient, tanh, one thread (more in comparison/index.html)", tables.fast(compared), None),
         *((f"Test accuracy, {cell.title}", training_table(cell, runs), None) for cell, runs in trained.items()),
     ]
     for title, table, widths in sections:
