@@ -41,7 +41,7 @@ report: $(INSTALLED) ## the project's own results, results.md and figures, from 
 	$(BIN)/python -m reports.build
 
 peers: export PEERS_PYTHON ?= $(BIN)/python
-peers: $(INSTALLED) ## other people's libraries, each in an environment of its own, under the suite (under 20 minutes)
+peers: $(INSTALLED) ## other people's libraries: an environment each, the suite, and a comparison with ours (under 40 minutes)
 	$(BIN)/python -m reports.peers --python "$$PEERS_PYTHON"
 
 mutants: $(INSTALLED) ## the kill matrix: which wrong implementation fails which requirement (under 25 minutes)

@@ -46,9 +46,10 @@ def document(found: Results, compared: Sequence[dict[str, Any]] = ()) -> str:
     lines = [
         "# Implementations",
         "",
-        "Other people's libraries of predictive coding, held against the same suite as ours. `make peers` builds an",
-        "environment for each, runs it, and leaves the records in [data/](data/), from which `make report` makes this",
-        "page. The adapters are short files in [conformance/peers/](../conformance/peers/): examples for your own.",
+        "Other people's libraries of predictive coding, held against the same suite as ours, and timed beside our",
+        "engines. `make peers` builds an environment for each, runs both, and leaves the records in [data/](data/), from",
+        "which `make report` makes this page. The adapters are short files in",
+        "[conformance/peers/](../conformance/peers/): examples for your own.",
         "",
     ]
     for name, peer in peers().items():
