@@ -47,8 +47,8 @@ def document(found: Results, compared: Sequence[dict[str, Any]] = ()) -> str:
         "# Implementations",
         "",
         "Other people's libraries of predictive coding, held against the same suite as ours, and timed beside our",
-        "engines. `make peers` builds an environment for each, runs both, and leaves the records in [data/](data/), from",
-        "which `make report` makes this page. The adapters are short files in",
+        "engines. `make peers` builds an environment for each, runs both, and leaves the records in",
+        "[data/](data/), from which `make report` makes this page. The adapters are short files in",
         "[conformance/peers/](../conformance/peers/): examples for your own.",
         "",
     ]
