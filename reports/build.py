@@ -73,7 +73,7 @@ def files(data: Path = HERE / "data") -> dict[str, str]:
     drawn: dict[str, Figure] = {}
     documents = {
         "results.md": "\n".join(_text(found, drawn)),
-        "implementations.md": implementations.document(of_peers, implementations.read_comparison(data)),
+        "implementations.md": implementations.document(of_peers),
     }
     return documents | {f"figures/{name}.svg": figure.svg() for name, figure in drawn.items()}
 

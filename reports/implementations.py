@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from pcalm_conformance.comparison import keeping, tables
+from pcalm_conformance.comparison import tables
 from pcalm_conformance.records import FAILURES, IN_PART, LEFT_OUT, PASSED
 
-from pcalm.report.results import Results
+from pcalm.report.results import Results, Source
 from pcalm.report.tables import escape
-from reports.peers import COMPARED, ROOT, Peer, peers
+from reports.peers import OURS, ROOT, Peer, peers
 
 FOLDER = "peers/"  # of the data
 
@@ -22,25 +19,19 @@ def apart(found: Results) -> tuple[Results, Results]:
     """The results without what `make peers` left, and that alone."""
     theirs = {name: source for name, source in found.sources.items() if source.file.startswith(FOLDER)}
     ours = {name: source for name, source in found.sources.items() if name not in theirs}
-    mine = [report for report in found.conformance if report["source"] in ours]
-    rest = [report for report in found.conformance if report["source"] in theirs]
-    return dataclasses.replace(found, conformance=mine, sources=ours), Results(conformance=rest, sources=theirs)
+
+    def of(records: list[dict[str, Any]], sources: dict[str, Source]) -> list[dict[str, Any]]:
+        return [record for record in records if record["source"] in sources]
+
+    conformance, comparisons = found.conformance, found.comparisons
+    rest = dataclasses.replace(
+        found, conformance=of(conformance, ours), comparisons=of(comparisons, ours), sources=ours
+    )
+    left = Results(conformance=of(conformance, theirs), comparisons=of(comparisons, theirs), sources=theirs)
+    return rest, left
 
 
-def read_comparison(data: Path) -> list[dict[str, Any]]:
-    """The records of the comparison, in the order in which it was asked for; none where there was none.
-
-    Raises:
-        ValueError: the file is of another schema.
-    """
-    file = data / FOLDER / COMPARED
-    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
-    if any(record.get("schema") != keeping.SCHEMA for record in records):
-        raise ValueError(f"{file.name} must be of schema {keeping.SCHEMA}: make peers writes it anew")
-    return records
-
-
-def document(found: Results, compared: Sequence[dict[str, Any]] = ()) -> str:
+def document(found: Results) -> str:
     """The page, made from what `make peers` left, and from the adapters' own first lines."""
     reports = {name: report for report in found.conformance for name in report["implementations"]}
     lines = [
@@ -54,7 +45,7 @@ def document(found: Results, compared: Sequence[dict[str, Any]] = ()) -> str:
     ]
     for name, peer in peers().items():
         lines += [f"## {escape(name)}", "", *about(peer, reports.get(name)), ""]
-    if compared:
+    if compared := sorted(found.comparisons, key=in_order):
         lines += [tables.markdown(compared, caption(compared[0]))]
     return "\n".join(lines)
 
@@ -80,6 +71,12 @@ def about(peer: Peer, report: dict[str, Any] | None) -> list[str]:
         "",
         f"**Run as** {command} with {escape(versions)}.",
     ]
+
+
+def in_order(record: dict[str, Any]) -> tuple[bool, str, int, int]:
+    """Ours first, then by name; the smallest cells first."""
+    cell = record.get("cell") or {"width": 0, "depth": 0}
+    return record["spec"] not in OURS, record["implementation"], cell["width"], cell["depth"]
 
 
 def caption(record: dict[str, Any]) -> str:

@@ -21,10 +21,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pcalm_conformance.comparison import keeping
-
-from pcalm.experiments.storage import write_text
-
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 ADAPTERS = ROOT / "conformance" / "peers"
@@ -32,7 +28,6 @@ ENVIRONMENTS = ROOT / ".venv-peers"
 OUTPUT = HERE / "data" / "peers"
 COMPARISON = ROOT / "reports" / "latest" / "peers"  # where one that was broken off is gone on with
 OURS = ("pcalm.engines.adapter:cpu", "pcalm.engines.adapter:torch_engine")
-COMPARED = "comparison.jsonl"  # in OUTPUT
 SUFFIX = "_adapter"
 
 
@@ -118,13 +113,16 @@ def comparison(ran: Sequence[Peer], output: Path) -> Command:
 
 
 def compare(ran: Sequence[Peer], output: Path) -> int:
-    """The exit status of the comparison, whose records, one a line, take the place of those of another day."""
+    """The exit status of the comparison, whose records take the place of those of another day."""
     status = run(comparison(ran, output.absolute()), ADAPTERS)
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in (COMPARISON / "records").glob("*.json")]
-    asked = [*OURS, *(peer.implementation for peer in ran)]
-    kept = [record for record in found if record["spec"] in asked]
-    kept.sort(key=lambda record: (asked.index(record["spec"]), keeping.part_of(record)))
-    write_text(output / COMPARED, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+    kept = output / "comparison"
+    kept.mkdir(exist_ok=True)
+    for old in kept.glob("*.json"):
+        old.unlink()
+    asked = {*OURS, *(peer.implementation for peer in ran)}
+    for record in (COMPARISON / "records").glob("*.json"):
+        if json.loads(record.read_text(encoding="utf-8"))["spec"] in asked:
+            shutil.copy(record, kept)
     return status
 
 

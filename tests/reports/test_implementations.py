@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pcalm.report import results
 from reports import implementations
 
@@ -42,24 +40,27 @@ def test_what_ran_is_told_from_what_could_not_be_run(tmp_path: Path) -> None:
 
 
 def test_the_comparison_is_shown_with_the_machine(tmp_path: Path) -> None:
-    assert implementations.read_comparison(tmp_path) == []
     counts = {"met": 29, "failed": 0, "in part": 18, "unsupported": 34, "not run": 4}
     record = {
         "schema": 1,
         "comparison": "suite",
         "implementation": "pcx",
         "spec": "pcx_adapter:impl",
+        "key": "0123",
         "machine": {"processor": "Abacus", "cores": 2, "system": "Linux"},
+        "versions": {"pcx": "0.6.3"},
         "settings": {"threads": 1, "activation": "tanh", "batch": 64, "dtype": "float32"},
+        "level": "quick",
         "counts": {"1 · model": counts, "all": counts},
         "missing": "",
+        "report": "pcx.json",
+        "finished": "2026-01-01T00:00:00+00:00",
     }
-    (tmp_path / "peers").mkdir()
-    file = tmp_path / "peers" / "comparison.jsonl"
-    file.write_text(json.dumps(record) + "\n", encoding="utf-8")
-    text = implementations.document(results.Results(), implementations.read_comparison(tmp_path))
+    for folder in ("peers/comparison", "ours"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "pcx-suite.json").write_text(json.dumps(record), encoding="utf-8")
+    ours, theirs = implementations.apart(results.load(tmp_path))
+    assert len(ours.comparisons) == len(theirs.comparisons) == 1
+    text = implementations.document(theirs)
     assert "tanh, B = 64, T = 2L, float32, one thread each;\nAbacus, 2 cores." in text
     assert "| `pcx`" in text
-    file.write_text(json.dumps(record | {"schema": 99}), encoding="utf-8")
-    with pytest.raises(ValueError, match="must be of schema 1: make peers"):
-        implementations.read_comparison(tmp_path)
