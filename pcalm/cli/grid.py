@@ -10,7 +10,9 @@ import typer
 from pcalm.checks import choice, location
 from pcalm.cli.output import show
 from pcalm.experiments import records
+from pcalm.experiments.config import STEP_SIZES
 from pcalm.experiments.grid import AXES, PRESETS, SETTINGS, SHARED, Grid, cost, read_toml
+from pcalm.experiments.networks import NETWORKS
 
 DEFAULT = Grid()
 
@@ -63,13 +65,21 @@ def grid(
             help="TOML file with settings named as these options: widths = [8, 16], lr = 1e-2.",
         ),
     ] = None,
+    networks: Annotated[
+        str | None, typer.Option(help=f"Some of {','.join(NETWORKS)}.", show_default=_listed("networks"))
+    ] = None,
+    losses: Annotated[
+        str | None,
+        typer.Option(help="Some of squared,cross_entropy,auto, the network's own.", show_default=_listed("losses")),
+    ] = None,
     datasets: Annotated[
         str | None, typer.Option(help="Such as digits,fashion-mnist.", show_default=_listed("datasets"))
     ] = None,
     widths: Annotated[str | None, typer.Option(help="N, such as 8,16,32.", show_default=_listed("widths"))] = None,
     depths: Annotated[str | None, typer.Option(help="L, such as 8,16,32.", show_default=_listed("depths"))] = None,
     activations: Annotated[
-        str | None, typer.Option(help="Such as linear,tanh,relu.", show_default=_listed("activations"))
+        str | None,
+        typer.Option(help="Such as linear,tanh,relu; auto is the network's own.", show_default=_listed("activations")),
     ] = None,
     methods: Annotated[
         str | None, typer.Option(help=f"Some of {','.join(SETTINGS)}.", show_default=_listed("methods"))
@@ -79,11 +89,20 @@ def grid(
         str | None,
         typer.Option(help="Inference steps T in multiples of L, such as 1.25,2.", show_default=_listed("budgets")),
     ] = None,
+    step_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(STEP_SIZES),
+            help="How all methods find η.",
+            show_default="start for pc and pcalm, tracked for anchored and gauged",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes through the training set.", show_default=str(DEFAULT.epochs))
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Adam's learning rate is lr·√(N/L).", show_default=str(DEFAULT.lr))
+        float | None,
+        typer.Option(help="Adam's learning rate; for mlp it is lr·√(N/L).", show_default="1e-3 for mlp, else 3e-3"),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Samples per weight update.", show_default=str(DEFAULT.batch_size))
@@ -91,6 +110,13 @@ def grid(
     log_every: Annotated[
         int | None,
         typer.Option(help="Updates between points of the learning curves.", show_default=str(DEFAULT.log_every)),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            help="The part of the training set that is held out and takes the test set's place, for choosing settings.",
+            show_default=str(DEFAULT.validation),
+        ),
     ] = None,
     engine: Annotated[
         str | None, typer.Option(help="Which implementation runs the inference.", show_default=DEFAULT.engine)
@@ -122,7 +148,7 @@ def grid(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how much there is to do.")] = False,
 ) -> None:
-    """Train every combination of widths, depths, activations, methods, seeds and budgets, and record every run.
+    """Train every combination of networks, sizes, activations, methods, seeds and budgets, and record every run.
 
     A run that diverges, or that is refused since its settings are unstable, is a result, too, and is recorded as such.
 

@@ -16,7 +16,8 @@ implementation, but not how runs were packed. A file takes its place when it is 
     key                  identifies the run, and its file
     implementation       "pcalm", or whose results these are
     setting              the method as the grid names it: "bp", "pc", "pcalm" (the paper's settings), "anchored",
-                         "gauged"; "anchored-start" is anchored with the step size of the start
+                         "gauged"; with a step size found by the other rule than its own, "anchored-start" and so on,
+                         "pc-tracked" and "pcalm-tracked"
     dataset, method, depth, width, activation, seed, epochs, steps, penalty, dual_step, inner_steps, credit, anchor,
     lr, batch_size, log_every, engine, device, dtype, network, loss, validation
                          as in `pcalm.experiments.training.TrainingConfig`; steps is null for BP
@@ -94,6 +95,8 @@ if TYPE_CHECKING:
 FOLDER, SUFFIX = "records", ".jsonl"
 READERS = 16  # threads
 OWN_IMPLEMENTATION = "pcalm"
+# How the methods of a grid find η; before step sizes were tracked, anchored ones kept that of the start, too.
+OWN_RULES = {"pc": "start", "pcalm": "start", "anchored": "tracked", "gauged": "tracked"}
 VERSIONS = ("pcalm", "python", "torch", "numpy")
 # column of the table: (its part of the record, or "" for the record itself; the name there; pandas dtype)
 COLUMNS = {
@@ -386,8 +389,9 @@ def _rule(method: str, size: float | str | None) -> str | None:
 
 
 def _setting(setting: str, rule: str | None) -> str:
-    """The method's name: before step sizes were tracked, anchored runs kept that of the start."""
-    return "anchored-start" if setting == "anchored" and rule == "start" else setting
+    """The method's name, with the rule by which η was found where that is not its own."""
+    other = rule in STEP_SIZES and OWN_RULES.get(setting, rule) != rule
+    return f"{setting}-{rule}" if other else setting
 
 
 def _exported(path: Path, dtypes: dict[str, str]) -> pandas.DataFrame:

@@ -111,7 +111,7 @@ def options(chosen: Grid) -> list[str]:
     given = []
     for name, value in dataclasses.asdict(chosen).items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        given += [f"--{name.replace('_', '-')}", text]
+        given += [] if value is None else [f"--{name.replace('_', '-')}", text]
     return given
 
 
@@ -146,6 +146,30 @@ def test_named_methods() -> None:
     assert dataclasses.replace(gauged.config, gauge="none") == runs["anchored"]
 
 
+def test_networks() -> None:
+    """One grid over networks × losses × methods; each run has its network's own settings, and a fitting engine."""
+    chosen = Grid(
+        networks=("mlp", "conv", "transformer"), losses=("auto", "cross_entropy"), methods=("bp", "pcalm", "gauged"),
+        widths=(4,), depths=(5,), seeds=(0,), validation=0.25, step_size="tracked",
+    )  # fmt: skip
+    runs = chosen.runs()
+    assert len(runs) == (2 + 1 + 1) * 3  # cross_entropy is conv's own, and the transformer's
+    assert {run.config.validation for run in runs} == {0.25}
+    assert {run.config.step_size for run in runs if run.setting == "pcalm"} == {"tracked"}
+    found = {(run.config.network, run.config.loss, run.config.activation, run.config.lr) for run in runs}
+    assert found == {
+        ("mlp", "squared", "relu", 1e-3),
+        ("mlp", "cross_entropy", "relu", 1e-3),
+        ("conv", "cross_entropy", "relu", 3e-3),
+        ("transformer", "cross_entropy", "gelu", 3e-3),
+    }
+    assert {run.config.engine for run in runs if run.config.loss == "cross_entropy"} == {"torch"}
+    titles = [run.title for run in runs]
+    assert len(set(titles)) == len(titles)
+    assert "gauged transformer digits N=4 L=5 gelu T=10 seed 0" in titles
+    assert all(len(each) == 1 for each in pack([run for run in runs if run.config.engine == "torch"], workers=1))
+
+
 def test_presets() -> None:
     paper = PRESETS["paper"].runs()
     assert len(paper) == 5 * 5 * 3 * 4 * 3
@@ -161,7 +185,7 @@ def test_a_grid_in_a_toml_file(tmp_path: Path) -> None:
     path.write_text('widths = [8, 16]\nmethods = ["pc"]\nbudgets = [1.25, 2]\nepochs = 3\nlr = 1e-2\n')
     assert Grid(**read_toml(path)) == Grid(widths=(8, 16), methods=("pc",), budgets=(1.25, 2), epochs=3, lr=1e-2)
     for text, message in (
-        ("width = [8]", "grid.toml sets 'width', which a grid does not have; it has datasets, widths, depths"),
+        ("width = [8]", "grid.toml sets 'width', which a grid does not have; it has networks, losses, datasets"),
         ("widths = [8", "grid.toml is no TOML file"),
         ("widths = 8", "widths must be a list of at least one value, got 8"),
     ):
@@ -188,7 +212,13 @@ def test_values_may_be_arrays_of_any_kind() -> None:
         ({"depths": ("8",)}, "depths must be an integer, got '8'"),
         ({"methods": ("adam",)}, "methods must be one of 'bp', 'pc', 'pcalm', 'anchored', 'gauged', got 'adam'"),
         ({"budgets": (0,)}, "budgets must be positive and finite, got 0"),
-        ({"activations": ("gelu",)}, "activations must be one of .*, got 'gelu'"),
+        ({"activations": ("softmax",)}, "activations must be one of .*, got 'softmax'"),
+        ({"activations": ("gelu",)}, "activation must be one of 'linear', 'tanh', 'relu', got 'gelu'"),
+        ({"networks": ("rnn",)}, "networks must be one of 'mlp', 'conv', 'transformer', .*, got 'rnn'"),
+        ({"losses": ("hinge",)}, "losses must be one of 'auto', 'squared', 'cross_entropy', got 'hinge'"),
+        ({"step_size": "0.1"}, "step_size must be one of 'start', 'tracked', got '0.1'"),
+        ({"validation": 1}, "validation must be below 1, got 1"),
+        ({"networks": ("conv",), "engine": "cpu"}, "engine 'cpu' is written for ResidualMLP"),
         ({"datasets": ("cifar",)}, "datasets must be one of .*, got 'cifar'"),
         ({"seeds": (-1,)}, "seeds must be at least 0, got -1"),
         ({"seeds": (2**63,)}, f"seeds must be at most {2**63 - 1}, got {2**63}"),
@@ -219,10 +249,14 @@ def test_what_takes_longer_costs_more() -> None:
         {"steps": 64},
         {"epochs": 2},
         {"dataset": "fashion-mnist"},
+        {"network": "conv"},
     ]
     for changed in changes:
         assert grid.cost(TrainingConfig(**{**base, **changed})) > cheap, changed
     assert grid.cost(TrainingConfig(method="bp", width=16, depth=16)) < cheap
+    conv = TrainingConfig(network="conv", **base)
+    for changed in [*changes[:-1], {"step_size": "tracked"}]:
+        assert grid.cost(TrainingConfig(network="conv", **{**base, **changed})) > grid.cost(conv), changed
 
 
 def on_the_cpu_engine(**settings: Any) -> list[Planned]:

@@ -282,3 +282,29 @@ def test_the_commit_is_of_our_own_source(
     assert find() is None
     (warning,) = warnings(caplog)
     assert re.search("records will name no commit, since git says: .*dubious ownership.* safe.directory", warning)
+
+
+def test_how_eta_was_found_is_part_of_a_methods_name(tmp_path: Path) -> None:
+    """Where it is not the method's own way; and what older runs did not know is what they were."""
+    for setting in ("pc", "pcalm", "anchored", "gauged"):
+        for rule in ("start", "tracked", 0.1):
+            made = record(setting, method="pc" if setting == "pc" else "pcalm", step_size=rule, depth=len(setting) + 3)
+            records.write(tmp_path, made)
+    records.write(tmp_path, record("pcalm", network="conv", depth=20))
+    table = records.load_table(tmp_path)
+    assert set(table["setting"]) == {
+        "pc", "pc-tracked", "pcalm", "pcalm-tracked", "anchored", "anchored-start", "gauged", "gauged-start",
+    }  # fmt: skip
+    conv = table[table["depth"] == 20].iloc[0]
+    assert (conv["network"], conv["loss"], conv["validation"]) == ("conv", "cross_entropy", 0.0)
+    mlp = table[table["depth"] != 20]
+    assert set(mlp["network"]) == {"mlp"}
+    assert set(mlp["loss"]) == {"squared"}
+    # An export of before there were these columns.
+    older = table.drop(columns=["network", "loss", "validation", "test_correct", "eigenvalue", "growth"])
+    older[older["depth"] != 20].to_csv(tmp_path / "older.csv", index=False)
+    again = records.load_table(tmp_path / "older.csv")
+    assert_frame_equal(
+        again[["network", "loss", "validation"]], mlp[["network", "loss", "validation"]].reset_index(drop=True)
+    )
+    assert again["test_correct"].isna().all()

@@ -7,7 +7,9 @@ import pandas
 NAMES = {
     "bp": "BP",
     "pc": "PC",
+    "pc-tracked": "PC (tracked η)",
     "pcalm": "PC-ALM",
+    "pcalm-tracked": "PC-ALM (tracked η)",
     "anchored-start": "anchored PC-ALM (fixed η)",
     "anchored": "anchored PC-ALM",
     "gauged": "gauged anchored PC-ALM",
