@@ -25,35 +25,60 @@ from pcalm_conformance.comparison import keeping, tables
 
 from pcalm.experiments import data
 from pcalm.experiments.config import TrainingConfig
+from pcalm.experiments.grid import SETTINGS
 from pcalm.experiments.storage import write_json, write_text
 from pcalm.experiments.training import converged, train_replicas
-from pcalm.methods import anchored
+from pcalm.report.comparisons.methods import name_of
 
 ENGINES = "pcalm.engines.adapter"
 IMPLEMENTATIONS = ("reference", "cpu", "torch_engine")
 EXAMPLES = ("numpy_loop", "autograd_list", "jax_scan")  # JAX only where it is installed
 SEEDS = (0, 1, 2)
-NAMES = {"bp": "BP", "pc": "PC", "pcalm": "PC-ALM", "anchored": "anchored PC-ALM"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A network and a data set on which all methods are trained alike, at a budget of 2L."""
+    """A network and a data set on which methods are trained alike, at one budget."""
 
     dataset: str
     depth: int
     width: int
     epochs: int
     lr: float
+    network: str = "mlp"
+    methods: tuple[str, ...] = ("bp", "pc", "pcalm", "anchored")
+    budget: int = 2
+    seeds: tuple[int, ...] = SEEDS
+    step_size: str | None = None
 
     @property
     def title(self) -> str:
         epochs = "one epoch" if self.epochs == 1 else f"{self.epochs} epochs"
-        seeds = ", ".join(map(str, SEEDS))
-        return f"{self.dataset}: N = {self.width}, L = {self.depth}, relu, {epochs}, T = 2L, seeds {seeds}"
+        seeds = f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
+        network = "" if self.network == "mlp" else f"{self.network}, "
+        return (
+            f"{self.dataset}: {network}N = {self.width}, L = {self.depth}, relu, {epochs}, T = {self.budget}L, {seeds}"
+        )
+
+    def config(self, method: str, seed: int) -> TrainingConfig:
+        settings = SETTINGS[method](self.depth)
+        if method != "bp":
+            settings = {"steps": self.budget * self.depth, "step_size": self.step_size, **settings}
+        return TrainingConfig(
+            dataset=self.dataset,
+            network=self.network,
+            depth=self.depth,
+            width=self.width,
+            seed=seed,
+            epochs=self.epochs,
+            lr=self.lr,
+            **settings,
+        )
 
 
 DIGITS = Cell("digits", 32, 16, 20, 1e-2)
+# One seed, and as deep as leaves it under a minute: after six epochs all methods are still learning.
+CONVOLUTIONAL = Cell("digits", 8, 8, 6, 1e-2, "conv", ("bp", "pc", "gauged"), 3, (0,), "tracked")
 FASHION = Cell("fashion-mnist", 32, 32, 1, 1e-3)
 # The authors' figures for that cell, seed 0: test accuracy, and gradient cosine to BP after training.
 PAPER = {"bp": (0.787, None), "pc": (0.681, 0.60), "pcalm": (0.778, 0.91)}
@@ -105,16 +130,9 @@ def train(cell: Cell) -> list[dict[str, Any]]:
     """One record per method and seed."""
     dataset = data.load(cell.dataset)
     found = []
-    for name in NAMES:
-        method = "pcalm" if name == "anchored" else name
-        settings: dict[str, Any] = anchored(cell.depth) if name == "anchored" else {}
-        configs = [
-            TrainingConfig(
-                cell.dataset, method, cell.depth, cell.width, seed=seed, epochs=cell.epochs, lr=cell.lr, **settings
-            )
-            for seed in SEEDS
-        ]
-        print(f"training {NAMES[name]} on {cell.dataset} ...", flush=True)
+    for name in cell.methods:
+        configs = [cell.config(name, seed) for seed in cell.seeds]
+        print(f"training {name_of(name)} on {cell.dataset} ...", flush=True)
         runs = map(converged, train_replicas(configs, dataset, progress=sys.stderr.isatty()))
         found += [{"name": name, "config": asdict(run.config), "summary": run.summary} for run in runs]
     return found
@@ -124,7 +142,7 @@ def training_table(cell: Cell, runs: list[dict[str, Any]]) -> tuple[list[str], l
     paper = cell == FASHION
     headers = [
         "method",
-        *(f"seed {seed}" for seed in SEEDS),
+        *(f"seed {seed}" for seed in cell.seeds),
         "mean",
         "less than BP",
         "cosine to BP",
@@ -134,12 +152,12 @@ def training_table(cell: Cell, runs: list[dict[str, Any]]) -> tuple[list[str], l
     headers += ["the paper (seed 0)"] * paper
     exact = mean(runs, "bp", "test_accuracy")
     rows = []
-    for name, title in NAMES.items():
+    for name in cell.methods:
         accuracy = [run["summary"]["test_accuracy"] for run in runs if run["name"] == name]
         middle = mean(runs, name, "test_accuracy")
         cosine, ratio = mean(runs, name, "gradient_cosine"), mean(runs, name, "gradient_norm_ratio")
         row = [
-            title,
+            name_of(name),
             *(f"{100 * each:.1f} %" for each in accuracy),
             f"{100 * middle:.1f} %",
             f"{100 * (exact - middle):.1f}",
@@ -168,7 +186,7 @@ def main() -> int:
 
     # Networks this small gain little from threads, and lose much where other programs keep the cores busy.
     torch.set_num_threads(1)
-    trained = {DIGITS: train(DIGITS)}
+    trained = {cell: train(cell) for cell in (DIGITS, CONVOLUTIONAL)}
     try:
         trained[FASHION] = train(FASHION)
         missing = ""

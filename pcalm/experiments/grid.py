@@ -147,7 +147,7 @@ class Grid:
             own |= {"activation": activation, "seed": seed, "depth": depth, **SETTINGS[setting](depth)}
             if own["method"] != "bp":
                 own["steps"] = max(1, round(number("budgets · depths", budget * depth, positive=True)))
-            config = TrainingConfig(**own, **shared | {"engine": engines[network, loss]})
+            config = TrainingConfig(**shared | own | {"engine": engines[network, loss]})
             key = records.key_of(config.resolved())
             found.setdefault(key, Planned(setting, config, key))
         return list(found.values())
