@@ -164,7 +164,12 @@ def comparison(about: str = "cell", name: str = "theirs") -> dict[str, Any]:
             "epochs": 2,
             "methods": {"bp": {"missing": "", "curve": [[1, 0.5, 0.6], [2, 1.0, 0.9]], "steps": 44, "cut": False}},
         },
-        "suite": {"level": "quick", "counts": {"1. model": {"met": 3, "failed": 1}}, "missing": "", "report": "a.json"},
+        "suite": {
+            "level": "quick",
+            "counts": {"1. model": {"met": 3, "failed": 1, "in part": 0, "unsupported": 0, "not run": 0}},
+            "missing": "",
+            "report": "a.json",
+        },
     }
     about_it = {"implementation": name, "spec": f"{name}:impl", "key": "abc", "versions": {"numpy": "2.0"}}
     return {"schema": 1, "comparison": about, **about_it, "machine": {"processor": "abacus"}, **part[about]}

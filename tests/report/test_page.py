@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pcalm_conformance.comparison import page as comparison_page
 from typer.testing import CliRunner
 
 from pcalm.cli import app
@@ -24,7 +25,15 @@ from pcalm.report.comparisons import all_tables
 from pcalm.report.figures.styles import STYLES
 from pcalm.report.tables import FORMATS, SUFFIXES, Table
 from pcalm.report.write import write_report
-from tests.report.report_cases import conformance_report, many, record, write_everything, write_grid, write_json
+from tests.report.report_cases import (
+    comparison,
+    conformance_report,
+    many,
+    record,
+    write_everything,
+    write_grid,
+    write_json,
+)
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"),
@@ -432,3 +441,35 @@ def test_tables_fit_the_paper(visit: Open, where: str, request: pytest.FixtureRe
     assert [box for box in boxes if box[1] > 720] == []
     cut = opened.locator("td").evaluate_all("all => all.filter(each => each.scrollWidth > each.clientWidth + 1).length")
     assert cut == 0
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_the_page_of_a_comparison(visit: Open, size: tuple[int, int], tmp_path: Path) -> None:
+    """The suite's own page, which knows nothing of this one."""
+    names = ("slow", "<b onclick=alert(1)>fast|</b>" + "x" * 31)
+    made = [comparison(about, name) for name in names for about in ("cell", "training", "suite")]
+    made = [{"finished": "today", "busy_from": 0.1, **record} for record in made]
+    made[3]["methods"] = {"pc": {**made[0]["methods"]["pc"], "seconds": 0.001}}
+    (tmp_path / page.PAGE).write_text(comparison_page.page(made, "tanh; `cpu`"), encoding="utf-8")
+    opened = visit(size, where=tmp_path)
+    assert opened.evaluate("document.documentElement.scrollWidth") == size[0]
+
+    def shown() -> list[str]:
+        return [
+            text.strip()
+            for text in opened.locator("table >> nth=1 >> tbody tr:visible td:nth-child(3)").all_inner_texts()
+        ]
+
+    assert shown() == [names[1], *(["slow"] * 2)]
+    heading = opened.locator("table >> nth=1 >> th button", has_text="implementation")
+    for order in (sorted, lambda found: sorted(found, reverse=True)):
+        heading.focus()
+        opened.keyboard.press("Enter")
+        assert shown() == order([names[1], *(["slow"] * 2)])
+    opened.get_by_role("searchbox").fill("SLOW unsupported")
+    assert shown() == ["slow"]
+    opened.get_by_role("searchbox").fill("")
+    opened.locator("tbody a", has_text="slow").first.click()
+    assert opened.locator(":target").inner_text() == "slow"
+    assert opened.locator("li a").first.get_attribute("href") == "records/slow-32x16.json"
+    assert opened.get_by_role("img", name="Test accuracy against seconds of gradients: 2 curves").is_visible()

@@ -41,7 +41,7 @@ FREE = 0.05  # the resolution of the comparison
 TURN = 0.03  # seconds, or MOST calls
 MOST = 25
 HELD = 2.0
-SHARE = 20.0  # seconds in all rounds of a cell and method; whoever has had them ends after LEAST rounds
+SHARE = 12.0  # seconds in all rounds of a cell and method; whoever has had them ends after LEAST rounds
 LEAST = 3
 BUSY = 0.1  # part of the time spent in line for a core, from which a wall time is no measure of anything
 
