@@ -184,3 +184,33 @@ def test_following_sees_a_sample_that_overtakes() -> None:
     assert float(found) == pytest.approx(truth, rel=1e-2)
     blind, _ = after.power_iteration(whole, 30)
     assert float(blind) < 0.95 * truth
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_following_is_above_an_eigenvalue_that_rises(seed: int) -> None:
+    """After weights have moved by a tenth, two steps from the old vector bound λ_max; a power iteration's lag behind.
+
+    The residual is of the new matrix at the old vector, so of the size of the change: the bound is within it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    net = ResidualMLP(8, 6, 5, 3, seed=seed, dtype=torch.float64)
+    x = torch.randn(3, 5, generator=generator, dtype=torch.float64)
+    before = hessian(net, x)
+    _, v = before.follow(before.start(), 30)
+    moved = [
+        weight + 0.1 * torch.randn(weight.shape, generator=generator, dtype=weight.dtype) for weight in net.weights
+    ]
+    after = hessian(ResidualMLP.from_weights([weight.detach() for weight in moved]), x)
+    truth, _ = after.power_iteration(after.start(), 2000)
+    bound, _ = after.follow(v, 2)
+    lagging, _ = after.power_iteration(v, 2)
+    assert float(lagging) < float(truth) <= float(bound) < 1.1 * float(truth)
+
+
+def test_following_overflowing_weights_finds_no_number() -> None:
+    net, x, _, _ = draw("relu", depth=4, width=4, batch=2)
+    v = hessian(net, x).start()
+    with torch.no_grad():
+        net.hidden_weight.fill_(1e200)
+    found, _ = hessian(net, x).follow(v, 2)
+    assert not torch.isfinite(found)
