@@ -166,7 +166,7 @@ def comparison(about: str = "cell", name: str = "theirs") -> dict[str, Any]:
         },
         "suite": {
             "level": "quick",
-            "counts": {"1. model": {"met": 3, "failed": 1, "in part": 0, "unsupported": 0, "not run": 0}},
+            "counts": {"1 · model": {"met": 3, "failed": 1, "in part": 0, "unsupported": 0, "not run": 0}},
             "missing": "",
             "report": "a.json",
         },

@@ -12,7 +12,7 @@ def test_tables_of_comparisons() -> None:
     made = [comparison(about) for about in ("cell", "training", "suite")]
     found = [{**recognise(content)[1], "source": f"comparison-{index}"} for index, content in enumerate(made)]
     right, fast, learning = implementations.tables(Results(comparisons=found))
-    assert right.rows == (("theirs", "1. model", 3, 1, 0, 0, 0),)
+    assert right.rows == (("theirs", "1 · model", 3, 1, 0, 0, 0),)
     assert [row[4:8] for row in fast.rows] == [("PC", "theirs", "prepare", 4.0), ("PC-ALM", "theirs", None, None)]
     assert fast.rows[0][-2:] == (1.0, None)
     assert fast.rows[1][-2:] == (None, "unsupported")
