@@ -113,6 +113,10 @@ class Nothing(Honest):
     def supports(self, problem):
         return False
 
+class OnlyBP(Honest):
+    def supports(self, problem):
+        return problem.method == "bp"
+
 class Raises(Honest):
     def solve(self, problem):
         raise RuntimeError("no <b>such|thing</b>")
@@ -121,7 +125,7 @@ honest, twin = Honest(), Honest("<i>a|b</i>")
 prepared, in_prepare, sleeps_in_prepare = Prepared("p"), InPrepare("i"), SleepsInPrepare("s")
 sleeps_in_call, lazy, in_another, wrong = SleepsInCall("c"), Lazy("l"), InAnother("a"), Wrong("w")
 remembers, wrong_once_timed, no_function = Remembers("r"), WrongOnceTimed("o"), NoFunction("f")
-nothing, raises = Nothing("n"), Raises("x")
+nothing, only_bp, raises = Nothing("n"), OnlyBP("b"), Raises("x")
 """
 
 
@@ -272,9 +276,12 @@ def test_memory_is_what_a_cell_takes_beyond_next_to_nothing(folder: Path) -> Non
     )
     place = Workplace(str(folder))
     nothing = Isolated("pcalm_conformance.comparison.yardsticks", "nothing", "nothing", place)
-    found = memory.measure(Isolated("greedy", "impl", "greedy", place), nothing, SMALL, "pc")
+    found = memory.measure(Isolated("greedy", "impl", "greedy", place), nothing, SMALL, ["bp", "pc"])
     assert 60 < found["bytes"] / 2**20 < 80
-    found = memory.measure(Isolated("adapters", "nothing", "nothing", place), nothing, SMALL, "pc")
+    assert found["method"] == "pc"
+    found = memory.measure(Isolated("adapters", "only_bp", "b", place), nothing, SMALL, ["bp", "pc"])
+    assert (found["method"], found["missing"]) == ("bp", "")
+    found = memory.measure(Isolated("adapters", "nothing", "nothing", place), nothing, SMALL, ["bp", "pc"])
     assert found["missing"] == "unsupported"
 
 

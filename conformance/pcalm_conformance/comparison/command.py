@@ -220,11 +220,10 @@ class Comparison:
         return found
 
     def _memory(self, subject: Subject, cell: Cell) -> Record:
-        method = self.methods[-1]
         if not memory.MEASURED:
-            return {"missing": "not known on this system", "method": method}
+            return {"missing": "not known on this system", "method": ""}
         nothing = Subject(YARDSTICKS["nothing"], "nothing", self.own, {}, "")
-        return memory.measure(subject.isolated(self.options.time_limit), nothing.isolated(60.0), cell, method)
+        return memory.measure(subject.isolated(self.options.time_limit), nothing.isolated(60.0), cell, self.methods)
 
     def _train(self, subject: Subject) -> None:
         recipe = training.RECIPE

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,15 @@ def peak(root: int) -> int:
     return total
 
 
-def measure(subject: Isolated, nothing: Isolated, cell: Cell, method: str) -> dict[str, Any]:
-    """Bytes, or why they are missing; `nothing` is the adapter that does nothing."""
-    found: dict[str, Any] = {"method": method, "missing": ""}
+def measure(subject: Isolated, nothing: Isolated, cell: Cell, methods: Sequence[str]) -> dict[str, Any]:
+    """Bytes with the last of the methods that it supports, or why they are missing; `nothing` is the adapter that does
+    nothing."""
+    found: dict[str, Any] = {"method": "", "missing": ""}
     try:
-        if not subject.supports(cell.problem(method)):
+        supported = [method for method in methods if subject.supports(cell.problem(method))]
+        if not supported:
             return found | {"missing": "unsupported"}
+        method = found["method"] = supported[-1]
         return found | {"bytes": max(0, growth(subject, cell, method) - growth(nothing, cell, method))}
     except (BrokenImplementation, NotRun) as error:
         return found | {"missing": str(error).splitlines()[0]}

@@ -40,7 +40,7 @@ def fast(results: Results) -> Table:
             *(Column("prepare ms", ".3g"), Column("first s", ".2g"), Column("MiB", ".1f")),
             Column("missing", about="why there is no time"),
         ],
-        ["One PC-ALM or PC gradient at T = 2L; MiB: peak over that of an empty solve, for the last method."],
+        ["PC and PC-ALM at T = 2L. MiB: peak over that of an empty solve, with the last method that it supports."],
     )
     rows: list[tuple[tuple[int, int, str, bool, float], list[Value], str]] = []
     for record in results.comparisons:
