@@ -308,3 +308,15 @@ def test_how_eta_was_found_is_part_of_a_methods_name(tmp_path: Path) -> None:
         again[["network", "loss", "validation"]], mlp[["network", "loss", "validation"]].reset_index(drop=True)
     )
     assert again["test_correct"].isna().all()
+
+
+def test_the_keys_of_shipped_runs_are_what_they_were() -> None:
+    """Those of the paper's methods, computed anew from their settings as of before there were networks and gauges."""
+    table = records.load_table(Path(__file__).parents[2] / "reports" / "data" / "training.csv")
+    papers = table[table["setting"].isin(["bp", "pc", "pcalm"])]
+    assert len(papers) > 100
+    names = [field.name for field in dataclasses.fields(TrainingConfig) if field.name != "step_size"]
+    for run in papers.to_dict("records"):
+        steps = None if run["method"] == "bp" else int(run["steps"])
+        config = TrainingConfig(**{name: run[name] for name in names} | {"steps": steps})
+        assert records.key_of(config.resolved()) == run["key"], run
