@@ -16,6 +16,8 @@ small convolutional network at 3e-3. With
 λ_max may grow by RESERVE/4 = 5 % between two checks before the iteration can become unstable. For the residual MLP the
 entries of W are of size 1 at the start, so that the change of J_l = I + s W φ' in m updates is at most mN rate/√(NL) =
 m lr N/L, and 2/√λ_max times that bounds λ_max's own: 2.5 % in 25 updates at N = L = 32.
+The checks take 5 % of a training step at T = 2L and N = L = 32, and 9 % at every update of the convolutional network of
+16 blocks and 8 channels at T = 3L (CPU time, one thread, measured).
 The least margin that was found with the η in use is in the run's summary.
 """
 
@@ -211,13 +213,8 @@ class Tracker:
 
     def _eigenvalues(self, vector: Tensor | None) -> tuple[list[float], Tensor]:
         """λ_max of every replica in the present gauge, and the vectors [R, n] to go on from; None starts anew."""
-        w = (
-            None
-            if self.config.gauge == "none"
-            else self.weights.squeeze(0)
-            if self.net.replicas is None
-            else self.weights
-        )
+        own = self.weights[0] if self.net.replicas is None else self.weights
+        w = None if self.config.gauge == "none" else own
         dtype = torch.float64 if vector is None else self.net.dtype
         found = hessian(self.net, self.probe, gauge=w, dtype=dtype, checked=self.checked)
         if vector is None:
