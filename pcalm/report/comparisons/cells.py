@@ -23,6 +23,7 @@ USED = (
     *("test_accuracy", "test_correct", "gradient_cosine", "gradient_norm_ratio", "eigenvalue", "growth"),
     "seconds",
 )
+NAMED = 10  # seeds by their numbers, at most
 Row = list[Value]
 
 
@@ -43,9 +44,8 @@ class Cells:
             for name in CONTEXT
             if name not in self.varying and not (name in LATER and first.get(name) == LATER[name])
         ]
-        self.note = (
-            "All runs: " + ", ".join(f"{HEADINGS.get(name, name)} {first[name]}" for name in fixed if first) + "."
-        )
+        shared = [f"{HEADINGS.get(name, name)} {first[name]}" for name in fixed if first]
+        self.note = "All runs: " + ", ".join([*shared, *self._seeds()]) + "."
         self.columns = [Column(HEADINGS.get(name, name)) for name in (*self.varying, "width", "depth")]
 
     def __iter__(self) -> Iterator[tuple[Row, pandas.DataFrame]]:
@@ -58,6 +58,13 @@ class Cells:
         """What differs from one context to another, by name, and all runs of that context."""
         for _, runs in self.frame.groupby(list(CONTEXT), sort=True):
             yield {name: plain(runs.iloc[0][name]) for name in self.varying}, runs
+
+    def _seeds(self) -> list[str]:
+        """Which seeds there are, in words; a row's mean is over those of them that were run."""
+        found = self.seeds
+        if len(found) > NAMED:
+            return [f"{len(found)} seeds"]
+        return [f"seed{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"] if found else []
 
     @property
     def seeds(self) -> list[int]:

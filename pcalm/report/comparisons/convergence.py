@@ -20,7 +20,8 @@ def tables(results: Results) -> list[Table]:
     columns = [Column("cosine", "g"), Column("method"), *(Column(f"L = {depth}", ".0f") for depth in depths)]
     columns += [Column("exponent", ".2f"), Column("factor", ".2f")]
     notes = [
-        "First iteration with that cosine to BP's weight gradient, mean over the seeds; at initialisation, "
+        f"First iteration with that cosine to BP's weight gradient, mean over {frame['seed'].nunique()} seeds; at "
+        "initialisation, "
         f"N = {content['width']}, relu. Fit: iterations = factor · L^exponent.",
         "A dash: not reached in every seed. PC was followed for 4L² iterations up to L = 64, all others for 8L.",
     ]

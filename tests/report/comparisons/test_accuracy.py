@@ -77,4 +77,5 @@ def test_what_differs_becomes_a_column_and_the_rest_a_sentence(three: Results) -
     assert table.headers == ["implementation", "N", "L", "BP", "PC, 2L", "PC-ALM, 2L", "anchored PC-ALM, 2L"]
     assert len(table.rows) == 6
     assert "data set digits" in table.notes[0]
+    assert table.notes[0].endswith("seeds 0, 1.")
     assert "implementation" not in table.notes[0]
