@@ -154,8 +154,9 @@ def _in_networks(rows: list[Row]) -> str:
         if exact is None or not others:
             continue
         best = max(others, key=lambda row: row["minus BP"])
-        plain = [row for row in others if row["method"] == name_of("pcalm") and row["T/L"] == 2 and row is not best]
-        loss = "".join(f" PC-ALM at 2L {row['minus BP']:+.1f} points;" for row in plain)
+        papers = [name_of(each) for each in ("pcalm", "pcalm-tracked")]
+        plain = [row for row in others if row["method"] in papers and row["T/L"] == 2 and row is not best]
+        loss = "".join(f" {row['method']} at 2L {row['minus BP']:+.1f} points;" for row in plain)
         where = " on ".join(str(each) for each in (network, dataset) if each is not None)
         sentences.append(
             f" {where or 'Blocks'} (L = {depth}): BP {exact['accuracy']:.1f} %;{loss} the best, {best['method']} at "

@@ -19,10 +19,11 @@ from matplotlib.colors import to_rgb
 
 from pcalm.experiments import records
 from pcalm.report import results
+from pcalm.report.comparisons.methods import name_of, order_of
 from pcalm.report.figures import accuracy_by_budget, accuracy_by_depth, all_figures, heat_maps
 from pcalm.report.figures.drawing import Figure, doublings
 from pcalm.report.figures.space_time import CREDIT
-from pcalm.report.figures.styles import STYLES
+from pcalm.report.figures.styles import STYLES, style_of
 from pcalm.report.results import Results
 from tests.report.report_cases import as_written, measured, record, write_everything, write_grid, write_json
 
@@ -99,6 +100,13 @@ def test_methods_differ_in_colour_line_and_marker() -> None:
         assert one[2] != other[2]
     # BP is a solid line, too, but never has the colour or the marker of the anchored one.
     assert len({str(line) for _, line, _ in STYLES.values()}) == 4
+
+
+def test_a_method_whose_step_size_is_found_otherwise_is_the_same_with_half_a_marker() -> None:
+    assert style_of("pcalm-tracked") == style_of("pcalm") | {"fillstyle": "left"}
+    assert style_of("pcalm-tracked", marker=False) == style_of("pcalm", marker=False)
+    assert name_of("pcalm-tracked") == "PC-ALM (tracked η)"
+    assert sorted(("gauged", "pcalm-tracked", "pcalm"), key=order_of) == ["pcalm", "pcalm-tracked", "gauged"]
 
 
 @pytest.mark.parametrize("vision", ["full", *VISIONS])

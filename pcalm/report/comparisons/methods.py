@@ -7,23 +7,32 @@ import pandas
 NAMES = {
     "bp": "BP",
     "pc": "PC",
-    "pc-tracked": "PC (tracked η)",
     "pcalm": "PC-ALM",
-    "pcalm-tracked": "PC-ALM (tracked η)",
-    "anchored-start": "anchored PC-ALM (fixed η)",
     "anchored": "anchored PC-ALM",
     "gauged": "gauged anchored PC-ALM",
     "gauged by BP": "anchored, gauged by BP's adjoint",
 }
 
 
+# How η was found, where that is not the method's own way (see `pcalm.experiments.records`).
+RULES = {"start": "fixed η", "tracked": "tracked η"}
+
+
+def of_rule(setting: str) -> tuple[str, str]:
+    """The method, and the rule by which its η was found where the setting says so, else ""."""
+    method, _, rule = setting.rpartition("-")
+    return (method, rule) if method in NAMES and rule in RULES else (setting, "")
+
+
 def name_of(setting: str) -> str:
-    return NAMES.get(setting, setting)
+    method, rule = of_rule(setting)
+    return f"{NAMES[method]} ({RULES[rule]})" if rule else NAMES.get(setting, setting)
 
 
 def order_of(setting: str) -> tuple[int, str]:
     """As in NAMES, then the others by name."""
-    return (list(NAMES).index(setting) if setting in NAMES else len(NAMES), setting)
+    method, _ = of_rule(setting)
+    return (list(NAMES).index(method) if method in NAMES else len(NAMES), setting)
 
 
 def at(setting: str, budget: float) -> str:

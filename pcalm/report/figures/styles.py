@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pcalm.report.comparisons.methods import of_rule
+
 # method: (colour, line style, marker)
 STYLES: dict[str, tuple[str, Any, str]] = {
     "bp": ("#000000", "-", "o"),
@@ -18,7 +20,9 @@ OTHERS = ("#CC79A7", "#E69F00", "#009E73")
 
 
 def style_of(setting: str, marker: bool = True) -> dict[str, Any]:
-    """Matplotlib's keyword arguments for a method's lines."""
+    """Matplotlib's keyword arguments for a method's lines; half a marker where η is not found in its own way."""
     other = (OTHERS[sum(setting.encode()) % len(OTHERS)], "-.", "v")
-    colour, line, symbol = STYLES.get(setting, other)
-    return {"color": colour, "linestyle": line} | ({"marker": symbol} if marker else {})
+    method, rule = (setting, "") if setting in STYLES else of_rule(setting)
+    colour, line, symbol = STYLES.get(method, other)
+    symbols = {"marker": symbol} | ({"fillstyle": "left"} if rule else {})
+    return {"color": colour, "linestyle": line} | (symbols if marker else {})
