@@ -133,7 +133,9 @@ def ratio(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:.2g} %"
+    if value is None:
+        return NONE
+    return f"{100 * value:.0f} %" if value >= 0.1 else f"{100 * value:.2g} %"
 
 
 def shown(reason: str, most: int = 60) -> str:
