@@ -466,6 +466,25 @@ def test_it_can_be_stopped(number: int, folder: Path) -> None:
     assert not psutil.pid_exists(int(there[0].name.partition("-")[2]))
 
 
+def test_a_signal_to_all_its_processes_ends_it(tmp_path: Path) -> None:
+    """As `timeout` and a cancelled job send it: here while what is right is being computed."""
+    line = [sys.executable, "-m", "pcalm_conformance", "compare", "--output", "out", "--suite", "none"]
+    line += ["--implementation", "numpy_loop:impl", "--cells", "64x64,64x65"]
+    environment = os.environ | {"PYTHONPATH": f"{CONFORMANCE}:{CONFORMANCE / 'pcalm_conformance/implementations'}"}
+    with subprocess.Popen(
+        line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        me = psutil.Process(process.pid)
+        while process.poll() is None and len(me.children(recursive=True)) < 2:  # one that computes, and their tracker
+            time.sleep(0.05)
+        processes = me.children(recursive=True)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == command.STOPPED
+    assert "the same command goes on from the records in out" in said
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
+
+
 def test_names_of_files_tell_implementations_apart() -> None:
     names = ["honest", "<i>a|b</i>", "i-a-b-i", "../x", "...", "größer"]
     files = [keeping.file_name(name, "4x3") for name in names]

@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,16 +153,26 @@ def _at(matrix: np.ndarray, rows: tuple[np.ndarray, np.ndarray], columns: tuple[
 
 
 def truths(problems: Sequence[Problem], folder: Path, cores: int) -> Iterator[Truth]:
-    """The truth of every problem in turn, kept in a folder and computed on several cores: a bound is dear."""
+    """The truth of every problem in turn, kept in a folder and computed on several cores: a bound is dear.
+
+    Raises:
+        BrokenProcessPool: one of the processes that compute was ended from outside.
+    """
     files = [folder / f"{key(problem)}.npz" for problem in problems]
     missing = [(problem, file) for problem, file in zip(problems, files, strict=True) if not _kept(file)]
     # The longest first, so that no core is left with it at the end.
     missing.sort(key=lambda pair: -flops(pair[0]))
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        with _one_thread(), multiprocessing.get_context("spawn").Pool(min(cores, len(missing)), _ignore) as pool:
-            for _ in pool.imap_unordered(_compute, missing):
-                pass
+        # No multiprocessing.Pool: it waits for ever for what a worker did that a signal has ended.
+        context = multiprocessing.get_context("spawn")
+        with _one_thread(), ProcessPoolExecutor(min(cores, len(missing)), context, _ignore) as pool:
+            try:
+                for done in as_completed([pool.submit(_compute, each) for each in missing]):
+                    done.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     for file in files:
         with np.load(file) as kept:
             arrays = [kept[name] for name in kept.files]

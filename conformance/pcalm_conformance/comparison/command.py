@@ -11,6 +11,7 @@ import signal
 import sys
 import types
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except pytest.UsageError as error:
             print(f"ERROR: {error}", file=sys.stderr)
             return int(pytest.ExitCode.USAGE_ERROR)
+        except BrokenProcessPool:
+            print(
+                "\nERROR: a process that computes the right answers was ended, by a signal or for want of memory; "
+                f"the same command goes on from the records in {options.output}",
+                file=sys.stderr,
+            )
+            return STOPPED
         except KeyboardInterrupt:
             print(f"\nstopped; the same command goes on from the records in {options.output}", file=sys.stderr)
             return STOPPED
