@@ -8,7 +8,6 @@ precision must be a Python number there, so every new penalty compiles anew; ste
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,9 +23,8 @@ from fabricpc.graph_initialization.state_initializer import initialize_graph_sta
 from fabricpc.nodes import IdentityNode
 from fabricpc.nodes.base import NodeBase, SlotSpec
 from fabricpc.training.trainer import _batch_grads, pc_weight_gradients
-from pcalm_conformance.protocol import Problem, Solution
-
-Array = Any  # jax.Array, or a tracer of one
+from jax_library import Array, JaxLibrary, Program, start
+from pcalm_conformance.protocol import Problem
 
 PHI = {"linear": IdentityActivation, "tanh": TanhActivation, "relu": ReLUActivation}
 
@@ -128,7 +126,7 @@ def infer(
     return in_order(pc_weight_gradients(params, state, structure, clamps), state, weights)
 
 
-class Fabricpc:
+class Fabricpc(JaxLibrary):
     """One compiled program per shape, activation, penalty and precision, and another for BP."""
 
     name = "fabricpc"
@@ -137,31 +135,16 @@ class Fabricpc:
         one_rate = not isinstance(problem.step_size, tuple)  # its inference has one rate for all nodes
         return problem.method == "bp" or (problem.method == "pc" and one_rate)
 
-    def solve(self, problem: Problem) -> Solution:
-        z, gradients = self.program(problem)()
-        states = np.stack([np.asarray(layer) for layer in z])
-        return Solution(states, np.zeros_like(states), [np.array(gradient) for gradient in gradients])
-
-    def prepare(self, problem: Problem) -> Callable[[], list[Array]]:
-        run = self.program(problem)
-        return lambda: jax.block_until_ready(run())[1]
-
-    def program(self, problem: Problem) -> Callable[[], tuple[list[Array], list[Array]]]:
-        """What computes hidden states and gradients, its arguments on the device."""
+    def program(self, problem: Problem) -> Program:
         double = problem.dtype == "float64"  # the library's own arrays have JAX's default precision
         with jax.enable_x64(double):
             network = jax.device_put((list(problem.weights), problem.inputs, problem.targets))
             if problem.method == "bp":
                 call = functools.partial(backprop, *network, problem.activation)
             else:
-                kind, hidden = problem.dtype, len(problem.weights) - 1
-                penalties = tuple(np.broadcast_to(problem.penalty, hidden).tolist())
-                nothing = jnp.zeros((hidden, len(problem.inputs), len(problem.weights[0])), kind)
-                initial = nothing if problem.initial is None else jax.device_put(problem.initial[0])
-                cold, steps = jnp.asarray(problem.initial is None), jnp.asarray(problem.steps)
-                step_size = jnp.asarray(problem.step_size, kind)
-                start = (initial, cold, steps, step_size)
-                call = functools.partial(infer, *network, *start, problem.activation, penalties)
+                penalties = tuple(np.broadcast_to(problem.penalty, len(problem.weights) - 1).tolist())
+                budget = jnp.asarray(problem.steps), jnp.asarray(problem.step_size, problem.dtype)
+                call = functools.partial(infer, *network, *start(problem), *budget, problem.activation, penalties)
 
         def run() -> tuple[list[Array], list[Array]]:
             with jax.enable_x64(double):

@@ -8,21 +8,19 @@ could not be reached where this was written last: what runs there is a test agai
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import equinox
 import jax
 import jax.numpy as jnp
 import jpc
-import numpy as np
 import optax
-from pcalm_conformance.protocol import Problem, Solution
+from jax_library import Array, JaxLibrary, Program, start
+from pcalm_conformance.protocol import Problem
 
 # For the whole process, which is the adapter's own.
 jax.config.update("jax_enable_x64", True)
 
-Array = Any  # jax.Array, or a tracer of one
 Model = list[Any]  # the layers, each a Sequential of an activation and a Linear
 MUPC = "mupc"
 
@@ -87,7 +85,7 @@ def infer(
     return states[:-1], [penalty * layer[1].weight for layer in gradients]
 
 
-class Jpc:
+class Jpc(JaxLibrary):
     """One compiled program per shape, activation and precision, and another for BP; all settings are its arguments."""
 
     name = "jpc"
@@ -96,27 +94,14 @@ class Jpc:
         one_each = not (isinstance(problem.step_size, tuple) or isinstance(problem.penalty, tuple))
         return problem.method == "bp" or (problem.method == "pc" and one_each)
 
-    def solve(self, problem: Problem) -> Solution:
-        z, gradients = self.program(problem)()
-        states = np.stack([np.asarray(layer) for layer in z])
-        return Solution(states, np.zeros_like(states), [np.array(gradient) for gradient in gradients])
-
-    def prepare(self, problem: Problem) -> Callable[[], list[Array]]:
-        run = self.program(problem)
-        return lambda: jax.block_until_ready(run())[1]
-
-    def program(self, problem: Problem) -> Callable[[], tuple[list[Array], list[Array]]]:
-        """What computes hidden states and gradients, its arguments on the device."""
+    def program(self, problem: Problem) -> Program:
         kind = problem.dtype
         weights, x, y = jax.device_put((list(problem.weights), problem.inputs, problem.targets))
         model = model_of(weights, problem.activation)
         if problem.method == "bp":
             return functools.partial(backprop, model, x, y)
-        nothing = jnp.zeros((len(model) - 1, len(x), len(weights[0])), kind)
-        initial = nothing if problem.initial is None else jax.device_put(problem.initial[0])
-        cold, steps = jnp.asarray(problem.initial is None), jnp.asarray(problem.steps)
         rates = jnp.asarray(problem.step_size, kind), jnp.asarray(problem.penalty, kind)
-        return functools.partial(infer, model, x, y, initial, cold, steps, *rates)
+        return functools.partial(infer, model, x, y, *start(problem), jnp.asarray(problem.steps), *rates)
 
 
 impl = Jpc()

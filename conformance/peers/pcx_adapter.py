@@ -20,12 +20,11 @@ import pcx.functional as pxf
 import pcx.nn as pxnn
 import pcx.predictive_coding as pxc
 import pcx.utils as pxu
-from pcalm_conformance.protocol import Problem, Solution
+from jax_library import Array, JaxLibrary, Program, start
+from pcalm_conformance.protocol import Problem
 
 # For the whole process, which is the adapter's own: a pcx model keeps its arrays between calls.
 jax.config.update("jax_enable_x64", True)
-
-Array = Any  # jax.Array, or a tracer of one
 
 PHI = {"linear": lambda u: u, "tanh": jnp.tanh, "relu": jax.nn.relu}
 CACHE = pxc.VodeParam.Cache
@@ -140,7 +139,7 @@ def chain(depth: int, width: int, inputs: int, outputs: int, activation: str) ->
     return Chain(depth, width, inputs, outputs, activation)
 
 
-class Pcx:
+class Pcx(JaxLibrary):
     """One compiled program per shape, activation and precision, and another for BP; all settings are its arguments."""
 
     name = "pcx"
@@ -149,17 +148,7 @@ class Pcx:
         one_rate = not isinstance(problem.step_size, tuple)  # pxu.Optim has one rate for all states
         return problem.method == "bp" or (problem.method == "pc" and one_rate)
 
-    def solve(self, problem: Problem) -> Solution:
-        z, gradients = self.program(problem)()
-        stacked = np.stack([np.asarray(layer) for layer in z])
-        return Solution(stacked, np.zeros_like(stacked), [np.array(gradient) for gradient in gradients])
-
-    def prepare(self, problem: Problem) -> Callable[[], list[Array]]:
-        run = self.program(problem)
-        return lambda: jax.block_until_ready(run())[1]
-
-    def program(self, problem: Problem) -> Callable[[], tuple[list[Array], list[Array]]]:
-        """What computes hidden states and gradients, its arguments on the device."""
+    def program(self, problem: Problem) -> Program:
         kind = problem.dtype
         weights, x, y = jax.device_put((list(problem.weights), problem.inputs, problem.targets))
         (width, inputs), layers = weights[0].shape, len(weights) - 1
@@ -168,11 +157,8 @@ class Pcx:
         if problem.method == "bp":
             call = functools.partial(backprop, x, y, penalties, model=model)
         else:
-            nothing = jnp.zeros((layers, len(x), width), kind)
-            initial = nothing if problem.initial is None else jax.device_put(problem.initial[0])
-            cold, steps = jnp.asarray(problem.initial is None), jnp.asarray(problem.steps)
-            step_size = jnp.asarray(problem.step_size, kind)
-            call = functools.partial(infer, x, y, initial, cold, steps, step_size, penalties, model=model)
+            budget = jnp.asarray(problem.steps), jnp.asarray(problem.step_size, kind)
+            call = functools.partial(infer, x, y, *start(problem), *budget, penalties, model=model)
 
         def run() -> tuple[list[Array], list[Array]]:
             for layer, weight in zip(model.layers, weights, strict=True):

@@ -38,7 +38,8 @@ load_tests()
 def placed(folder: Path, name: str) -> Isolated:
     """The adapter of a library, with the stand-in's modules that are not there already where jpc is not installed."""
     pytest.importorskip("jax")
-    shutil.copy(PEERS / f"{name}_adapter.py", folder)
+    for module in (f"{name}_adapter", "jax_library"):
+        shutil.copy(PEERS / f"{module}.py", folder)
     if importlib.util.find_spec(name) is None:
         if name != "jpc":
             pytest.skip(f"{name} is not installed here; make peers runs its adapter in an environment of its own")
