@@ -81,18 +81,20 @@ class Hessian(NamedTuple):
         θ + ‖r‖, r the residual of its vector, in practice above (Zhou & Li, Linear Algebra and its Applications 435,
         2011): an eigenvalue that rises past the one followed shows in r before it shows in θ.
         """
-        q = self._per_sample(v, 1 / self._norms(v))
-        basis, diagonal = [q], []
+        u, norm = v, self._norms(v)
+        basis: list[Tensor] = []
+        diagonal: list[Tensor] = []
         beside: list[Tensor] = []
-        for j in range(iterations):
+        for _ in range(iterations):
+            q = self._per_sample(u, 1 / norm)
             u = self.product(q)
             diagonal.append(self._dots(q, u))
             u -= self._per_sample(q, diagonal[-1])
-            if j:
-                u -= self._per_sample(basis[-2], beside[-1])
-            beside.append(self._norms(u))
-            q = self._per_sample(u, 1 / beside[-1])
+            if beside:
+                u -= self._per_sample(basis[-1], beside[-1])
+            norm = self._norms(u)
             basis.append(q)
+            beside.append(norm)
         tridiagonal = torch.diag_embed(torch.stack(diagonal, dim=-1))
         if iterations > 1:
             off = torch.diag_embed(torch.stack(beside[:-1], dim=-1), offset=1)
@@ -100,7 +102,7 @@ class Hessian(NamedTuple):
         broken = ~tridiagonal.isfinite().flatten(-2).all(dim=-1)  # weights that have overflowed
         ritz, vectors = torch.linalg.eigh(tridiagonal.masked_fill(broken[..., None, None], 0))
         top = vectors[..., -1].unbind(-1)
-        parts = [self._per_sample(each, weight) for each, weight in zip(basis, top, strict=False)]
+        parts = [self._per_sample(each, weight) for each, weight in zip(basis, top, strict=True)]
         bounds = (ritz[..., -1] + beside[-1] * top[-1].abs()).masked_fill(broken, torch.nan)
         return bounds.amax(dim=-1), sum(parts[1:], parts[0])
 
