@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from pcalm_conformance.comparison import tables
-from pcalm_conformance.records import FAILURES, IN_PART, LEFT_OUT, PASSED
+from pcalm_conformance.comparison import suite, tables
 
 from pcalm.report.results import Results, Source
 from pcalm.report.tables import escape
@@ -59,15 +58,15 @@ def about(peer: Peer, report: dict[str, Any] | None) -> list[str]:
             "**No record:** where this page was made it could not be installed or run. Its adapter awaits",
             f"{command}.",
         ]
-    verdicts = [record["verdict"] for record in report["records"]]
-    met, ran = sum(one in PASSED for one in verdicts), sum(one not in LEFT_OUT for one in verdicts)
-    failed = sum(one in FAILURES for one in verdicts)
+    counts = suite.counts(report["records"])["all"]
+    met = counts["met"] + counts["in part"]
+    ran = met + counts["failed"]
     versions = ", ".join(f"{package} {version}" for package, version in report["versions"].items())
     return [
         *lines,
         f"**Right?** It meets {met} of the {ran} requirements that ran at the level {report['level']};",
-        f"{failed} failed. {verdicts.count(IN_PART)} of them ran in part only, the other cases being left out, and",
-        f"{verdicts.count('unsupported')} more are not supported: they ask for what the library does not do.",
+        f"{counts['failed']} failed. {counts['in part']} of them ran in part only, the other cases being left out, and",
+        f"{counts['unsupported']} more are not supported: they ask for what the library does not do.",
         "",
         f"**Run as** {command} with {escape(versions)}.",
     ]

@@ -151,6 +151,11 @@ class TrainingConfig:
         return PCALM(steps, step_size, self.penalty, self.dual_step, self.inner_steps, self.credit, self.anchor)
 
     @property
+    def of_blocks(self) -> bool:
+        """Whether its network is `Blocks`: every one but the paper's."""
+        return (self.network, self.loss) != ("mlp", "squared")
+
+    @property
     def rate(self) -> float:
         """Adam's learning rate."""
         assert self.lr is not None

@@ -195,7 +195,7 @@ def cost(config: TrainingConfig) -> float:
     Elsewhere only the ratios matter: they order the passes, and a grid in progress scales them to what it measured.
     """
     samples, tests, inputs = (1440, 357, 64) if config.dataset == "digits" else (60_000, 10_000, 784)
-    if config.network != "mlp" or config.loss != "squared":
+    if config.of_blocks:
         return _cost_of_blocks(config, samples, tests)
     width, depth, batch = config.width, config.depth, config.batch_size
     weights = width * inputs + (depth - 2) * width**2 + 10 * width

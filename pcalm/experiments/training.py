@@ -457,7 +457,7 @@ def made(configs: Sequence[TrainingConfig], pixels: int, classes: int) -> Residu
     """
     config, dtype = configs[0], DTYPE_NAMES[configs[0].dtype]
     shape = (config.depth, config.width, pixels, classes)
-    if config.network == "mlp" and config.loss == "squared":
+    if not config.of_blocks:
         seeds = [each.seed for each in configs]
         return ResidualMLP(*shape, config.activation, seed=seeds, dtype=dtype, device=config.device)
     require(

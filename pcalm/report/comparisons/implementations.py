@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from pcalm.report.comparisons.methods import name_of
 from pcalm.report.results import Results
 from pcalm.report.tables import Column, Table, TableBuilder, Value
-
-NAMES = {"bp": "BP", "pc": "PC", "pcalm": "PC-ALM"}
 
 
 def tables(results: Results) -> list[Table]:
@@ -52,7 +51,7 @@ def fast(results: Results) -> Table:
             order = (cell["width"], cell["depth"], method, not there, times.get("seconds", 0.0))
             last = there and memory.get("method", method) == method and not memory["missing"]
             row: list[Value] = [
-                *(cell["width"], cell["depth"], cell["batch"], cell["activation"], NAMES.get(method, method)),
+                *(cell["width"], cell["depth"], cell["batch"], cell["activation"], name_of(method)),
                 *(record["implementation"], times["how"] or None),
                 *(
                     [1e3 * times["seconds"], times.get("times_baseline"), times.get("times_product")]
@@ -83,7 +82,7 @@ def learning(results: Results) -> Table:
         if record["comparison"] != "training":
             continue
         for method, run in record["methods"].items():
-            start: list[Value] = [record["implementation"], NAMES.get(method, method)]
+            start: list[Value] = [record["implementation"], name_of(method)]
             if run["missing"] or not run["curve"]:
                 built.add([*start, None, None, None, None, run["missing"] or None], [record["source"]])
                 continue
