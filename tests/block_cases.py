@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcalm.blocks import Blocks
+from pcalm.experiments.networks import Residual
 from pcalm.network import ResidualMLP
 
 EPS = torch.finfo(torch.float64).eps
@@ -50,15 +51,6 @@ def as_blocks(net: ResidualMLP) -> Blocks:
             Dense(last, s_out, phi, False),
         ]
     )
-
-
-class Residual(nn.Module):
-    def __init__(self, branch: nn.Module, scale: float) -> None:
-        super().__init__()
-        self.branch, self.scale = branch, scale
-
-    def forward(self, z: Tensor) -> Tensor:
-        return z + self.scale * self.branch(z)
 
 
 class Readout(nn.Module):

@@ -15,8 +15,9 @@ from pcalm.blocks import Blocks, as_state
 from pcalm.dynamics import State
 from pcalm.engines import reference_blocks, say_once, stacked_blocks
 from pcalm.engines.stacked_blocks import alike
+from pcalm.experiments.networks import Residual
 from pcalm.methods import PC, PCALM, Method
-from tests.block_cases import CASES, EPS, Residual, case, convolutional, transformer
+from tests.block_cases import CASES, EPS, case, convolutional, transformer
 from tests.conftest import assert_near
 
 METHODS: dict[str, Method] = {
