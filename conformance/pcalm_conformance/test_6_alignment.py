@@ -14,10 +14,12 @@ QUICK = [
     Recipe(depth=depth, width=8, activation=activation)
     for depth, activation in ((8, "relu"), (8, "tanh"), (32, "relu"))
 ]
-DEFAULT = product(
-    ({"depth": 8, "width": 32}, {"depth": 32, "width": 8}, {"depth": 32, "width": 32}, {"depth": 64, "width": 8}),
-    activation=("relu", "tanh"),
-)
+DEFAULT = [
+    *product(
+        ({"depth": 8, "width": 32}, {"depth": 32, "width": 8}, {"depth": 32, "width": 32}), activation=("relu", "tanh")
+    ),
+    Recipe(depth=64, width=8, activation="relu"),
+]
 WIDTHS, DEPTHS, SEEDS = (8, 16, 32, 64, 128), (8, 16, 32, 64, 128), (0, 1, 2)
 
 

@@ -12,7 +12,8 @@ RATE = 1e-2
 DEEP = DIGITS.but(depth=64, epochs=15)
 ANCHORED = {"penalty": 0.1, "dual_step": 3.5, "anchor_per_depth": 3.0}
 ALL_DEEP = [DEEP.but(seed=seed) for seed in (0, 1, 2)]
-LIKE_BP = levels([], [DIGITS.but(depth=32, epochs=20)], ALL_DEEP)
+# The default level has the cheapest networks that show it: an autograd port pays a second for a gradient of 64 layers.
+LIKE_BP = levels([], [DIGITS.but(depth=24, seed=1, epochs=10)], ALL_DEEP)
 
 
 @covers("TRN-1", LIKE_BP)
@@ -30,8 +31,8 @@ def test_pc_does_not(check: Check, case: Recipe) -> None:
     check.at_least("accuracy(PC-ALM) − accuracy(PC)", pcalm - pc, check.requirement.limits["gap"], case.but(budget=2))
 
 
-# The wave has to be late for that: in 64 layers it is, after a few epochs already.
-@covers("TRN-3", levels([], [DEEP.but(epochs=5)], ALL_DEEP))
+# The wave has to be late for that: in 48 layers it is, after a few epochs already; in 32 it is not.
+@covers("TRN-3", levels([], [DIGITS.but(depth=48, seed=1, epochs=3)], ALL_DEEP))
 def test_anchored_trains_better_on_a_short_budget(check: Check, case: Recipe) -> None:
     run = case.but(budget=1.25, **ANCHORED)
     anchored = train(check, run, RATE).accuracy
