@@ -12,7 +12,7 @@ from pcalm import analysis
 from pcalm.methods import BP
 
 NETWORKS = ("conv", "transformer")
-ENGINES = ("reference", "torch")  # the loop over blocks, and the stacked engine
+ENGINES = ("reference", "torch", "compiled")  # the loop over blocks, the stacked engine, and that as compiled programs
 DEPTHS = (16,) if CHOSEN == "quick" else (8, 16, 32)
 WIDTH = 8
 BATCH_TIMED = 16
@@ -31,6 +31,7 @@ class Time:
         x, y, self.net = problems.blocks(network, depth, WIDTH, torch.float32)
         self.x, self.y = x[:BATCH_TIMED], y[:BATCH_TIMED]
         self.method = problems.method("pcalm", 2 * depth, problems.STEP_SIZE, depth)
+        problems.require_engine(engine, self.net)
 
     def backpropagate(self) -> None:
         self.net.zero_grad()

@@ -144,7 +144,7 @@ def blocks(network: str, depth: int, width: int, dtype: torch.dtype) -> tuple[Te
     return data.train_inputs, data.train_labels, net
 
 
-def require_engine(engine: str, net: ResidualMLP) -> None:
+def require_engine(engine: str, net: Any) -> None:
     """Raises NotImplementedError, which asv reports as "not available", where the engine does not work."""
     try:
         resolve(engine, net)

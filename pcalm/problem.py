@@ -79,7 +79,7 @@ def solve(
         initial: a state to start from instead of the feed-forward one: what `infer` returns, or a pair (activities,
             multipliers), each [L−1, B, N], for `Blocks` L−1 tensors [B, …]. PC rejects non-zero multipliers, BP rejects
             any initial state.
-        engine: one of `pcalm.engines()`, or "auto".
+        engine: one of `pcalm.engines()`, or "auto"; of `Blocks` "reference", "torch" or "compiled".
 
     Returns:
         Solution with `state` (activities and multipliers, each [L−1, B, N]) and `gradients` (G_1..G_L, shaped as

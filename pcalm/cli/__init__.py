@@ -18,7 +18,7 @@ from pcalm.cli import check as cli_check
 from pcalm.cli import grid as cli_grid
 from pcalm.cli import report as cli_report
 from pcalm.cli.output import show, show_table, standard_streams
-from pcalm.engines import MODULES, reasons
+from pcalm.engines import BLOCKS, ENGINES, MODULES, reasons
 from pcalm.experiments import data, machine, rundir, training
 from pcalm.experiments.config import AUTO, DTYPE_NAMES, GAUGES, STEP_SIZES, TrainingConfig
 from pcalm.experiments.networks import NETWORKS, PHI
@@ -141,7 +141,7 @@ def train(
         ),
     ] = DEFAULT.validation,
     engine: Annotated[
-        str, typer.Option(metavar=one_of(("auto", *MODULES)), help="Which implementation runs the inference.")
+        str, typer.Option(metavar=one_of(ENGINES), help="Which implementation runs the inference.")
     ] = DEFAULT.engine,
     device: Annotated[str, typer.Option(help="Such as cpu, cuda or cuda:0.")] = DEFAULT.device,
     dtype: Annotated[str, typer.Option(metavar=one_of(DTYPE_NAMES), help="Precision of everything.")] = DEFAULT.dtype,
@@ -212,13 +212,14 @@ def doctor(device: Annotated[str, typer.Option(help="The device to ask about.")]
     show_table([(name, str(value)) for name, value in machine.environment(where).items()])
     devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     show(f"\nDevices: {', '.join(devices)}")
-    show(f"\nEngines on {where}:")
-    rows = []
-    for name in MODULES:
-        for dtype_name, dtype in DTYPE_NAMES.items():
-            reason = reasons(where, dtype)[name]
-            rows.append((name, dtype_name, "works" if reason is None else f"does not work: {reason}"))
-    show_table(rows)
+    for kind, modules in (("Engines", MODULES), ("Engines for networks of blocks", BLOCKS)):
+        show(f"\n{kind} on {where}:")
+        rows = []
+        for name in modules:
+            for dtype_name, dtype in DTYPE_NAMES.items():
+                reason = reasons(where, dtype, modules)[name]
+                rows.append((name, dtype_name, "works" if reason is None else f"does not work: {reason}"))
+        show_table(rows)
     show("\nData sets:")
     show_table([(name, _data_place(name)) for name in data.NAMES])
 

@@ -6,7 +6,8 @@ An engine is a module of this package with
     unavailable(device, dtype) -> str | None         why it cannot run there (the reason is shown to the user), or None
 
 `reference` is `pcalm.dynamics` as it stands. Every other engine is tested against it, and passes `pytest conformance`.
-For `Blocks`, `reference` and `torch` are modules of their own, `pcalm.blocks` as it stands and its twin.
+For `Blocks`, `reference` and `torch` are modules of their own, `pcalm.blocks` as it stands and its twin, and `compiled`
+makes programs of the twin.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from pcalm.network import ACTIVATIONS, ResidualMLP, resolve_device
 
 # name: module of this package
 MODULES = {"reference": "reference", "cpu": "sweep", "torch": "stacked", "triton": "sweep_triton"}
-# the same for a network of blocks; what is missing is written for one architecture
-BLOCKS = {"reference": "reference_blocks", "torch": "stacked_blocks"}
+# the same for a network of blocks; what is missing in one of them is written for the other
+BLOCKS = {"reference": "reference_blocks", "torch": "stacked_blocks", "compiled": "compiled_blocks"}
+ENGINES = tuple(dict.fromkeys(("auto", *MODULES, *BLOCKS)))
 
 
 class Solution(NamedTuple):
@@ -52,23 +54,26 @@ def load(name: str, modules: dict[str, str] = MODULES) -> Engine:
     """The engine of that name.
 
     Raises:
-        ValueError: no such engine, or it is written for `ResidualMLP` alone.
+        ValueError: no such engine, or it is written for the other kind of network.
     """
-    choice("engine", name, ("auto", *MODULES))
+    choice("engine", name, ENGINES)
     if name not in modules:
-        raise ValueError(
-            f"engine {name!r} is written for ResidualMLP, and does not run other blocks; use engine='auto'"
-        )
+        own, other = ("ResidualMLP", "other blocks") if name in MODULES else ("Blocks", "a ResidualMLP")
+        raise ValueError(f"engine {name!r} is written for {own}, and does not run {other}; use engine='auto'")
     return cast(Engine, importlib.import_module(f"pcalm.engines.{modules[name]}"))
 
 
-def reasons(device: torch.device, dtype: torch.dtype = torch.float32) -> dict[str, str | None]:
+def reasons(
+    device: torch.device, dtype: torch.dtype = torch.float32, modules: dict[str, str] = MODULES
+) -> dict[str, str | None]:
     """Every engine's name, with None where it works on the device in the dtype, else the reason why not."""
-    return {name: load(name).unavailable(device, dtype) for name in MODULES}
+    return {name: load(name, modules).unavailable(device, dtype) for name in modules}
 
 
 def engines(device: str = "cpu") -> list[str]:
-    """The names of the engines that work on this machine, on the device, for float32.
+    """The names of the engines for `ResidualMLP` that work on this machine, on the device, for float32.
+
+    Of them "reference" and "torch" run `Blocks`, too; "compiled" runs nothing else.
 
     Raises:
         ValueError: no such device on this machine.
@@ -85,7 +90,7 @@ def choose(name: str, net: ResidualMLP | Blocks) -> str:
     modules = _modules(net)
     if isinstance(net, ResidualMLP) and own_activation(net):
         require(
-            choice("engine", name, ("auto", *MODULES)) in ("auto", "reference"),
+            choice("engine", name, ENGINES) in ("auto", "reference"),
             f"engine {name!r} knows the activations {', '.join(ACTIVATIONS)} alone, and {type(net).__name__} has its "
             "own phi: use engine='reference'",
         )

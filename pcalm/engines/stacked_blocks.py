@@ -12,7 +12,7 @@ A block of which there is one only, or which `vmap` cannot run, is called as it 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -34,20 +34,19 @@ def unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
 def solve(net: Blocks, method: Method, x: Tensor, y: Any, initial: State | None) -> Solution:
     if isinstance(method, BP):
         return reference_blocks.solve(net, method, x, y, initial)
-    sweep = _Sweep(net, method, x, y, initial)
+    sweep = Sweep(net, method, x, y, initial)
     for step in range(1, method.steps + 1):
         for _ in range(method.inner_steps):
             sweep.primal_step()
         if step < method.steps or method.credit == "after":
             sweep.dual_step()
-    state = as_state(sweep.layers(sweep.z), sweep.layers(sweep.lam))
-    return Solution(state, cast(Gradients, sweep.gradients()))
+    return sweep.solution()
 
 
 PLAIN = (bool, int, float, complex, str, bytes, set, frozenset, torch.dtype, torch.device)
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """Hidden layers of one shape, from the inputs up, as evenly spaced rows of that shape's stacks."""
 
     shape: int
@@ -62,6 +61,10 @@ class _Rows(NamedTuple):
             return stack
         return stack[self.start + first * self.step : self.start + (self.number - 1) * self.step + 1 : self.step]
 
+    def of_part(self, first: int, starts: Sequence[int]) -> Rows:
+        """The rows but the lowest `first`, in stacks that begin with their rows `starts`."""
+        return self._replace(start=self.start + first * self.step - starts[self.shape], number=self.number - first)
+
 
 class _Group:
     """Blocks of one structure, from hidden layers of one shape to hidden layers of one shape.
@@ -71,7 +74,7 @@ class _Group:
         below, above: where those layers, and those above the blocks, stand.
     """
 
-    def __init__(self, blocks: list[nn.Module], inputs: list[int], below: _Rows, above: _Rows) -> None:
+    def __init__(self, blocks: list[nn.Module], inputs: list[int], below: Rows, above: Rows) -> None:
         self.blocks, self.inputs, self.below, self.above = blocks, inputs, below, above
         if len(blocks) > 1:
             self.parameters = _stack([dict(block.named_parameters()) for block in blocks])
@@ -82,19 +85,16 @@ class _Group:
         if len(self.blocks) == 1:
             return self.blocks[0](z[0]).unsqueeze(0)
         held = [{name: part[first:] for name, part in each.items()} for each in (self.parameters, self.buffers)]
-        return self.stacked(held[0], held[1], z)
-
-    def stacked(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], z: Tensor) -> Tensor:
         with plain_attention():
-            return torch.func.vmap(functools.partial(functional_call, self.blocks[0]))((parameters, buffers), (z,))
+            return stacked(self.blocks[0], *held)(z)
 
     def parameter_gradients(self, z: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor | None]]:
         """Every parameter with −qᵀ ∂f/∂θ / B, from the blocks' inputs and the credit above them, [K, B, …]."""
         if len(self.blocks) == 1:
             return block_gradients(self.blocks[0], z[0], q[0])
         leaves = {name: part.requires_grad_() for name, part in self.parameters.items()}
-        with torch.enable_grad():
-            out = self.stacked(leaves, self.buffers, z)
+        with torch.enable_grad(), plain_attention():
+            out = stacked(self.blocks[0], leaves, self.buffers)(z)
         if not leaves:
             return []
         found = torch.autograd.grad(out, list(leaves.values()), -q / z.shape[1], allow_unused=True)
@@ -106,11 +106,17 @@ class _Group:
         ]
 
 
+def stacked(block: nn.Module, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+    """The block with each of the K parameters and buffers stacked, on its own of the inputs [K, B, …]."""
+    run = torch.func.vmap(functools.partial(functional_call, block))
+    return lambda z: run((parameters, buffers), (z,))
+
+
 def _stack(named: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([parts[name].detach() for parts in named]) for name in named[0]}
 
 
-class _Sweep:
+class Sweep:
     """The state of one call: between two steps z, λ, the residuals c and the blocks' graphs belong to the same state.
 
     Hidden layer h is row `place[h][1]` of the stacks z, λ, … of shape `place[h][0]`, each [K, B, …].
@@ -142,7 +148,7 @@ class _Sweep:
         self.c, self.q = ([torch.zeros_like(each) for each in self.z] for _ in range(2))
         self.groups = self._grouped()
         self.low = self.top if initial is None else 0  # the lowest hidden layer that the next step moves
-        self._linearise()
+        self.linearise()
 
     def _grouped(self) -> list[_Group]:
         """The blocks between hidden layers, those of one kind and with evenly spaced rows together."""
@@ -168,9 +174,9 @@ class _Sweep:
     def _groups(self, inputs: list[int]) -> list[_Group]:
         """One group, or one for each block where `vmap` does not run them."""
 
-        def rows(layers: list[int]) -> _Rows:
+        def rows(layers: list[int]) -> Rows:
             shape, start = self.place[layers[0]]
-            return _Rows(shape, start, self.place[layers[1]][1] - start if len(layers) > 1 else 1, len(layers))
+            return Rows(shape, start, self.place[layers[1]][1] - start if len(layers) > 1 else 1, len(layers))
 
         def group(inputs: list[int]) -> _Group:
             return _Group([self.net.blocks[h + 1] for h in inputs], inputs, rows(inputs), rows([h + 1 for h in inputs]))
@@ -191,7 +197,7 @@ class _Sweep:
     def layers(self, stacks: list[Tensor]) -> list[Tensor]:
         return [stacks[shape][row] for shape, row in self.place]
 
-    def _linearise(self) -> None:
+    def linearise(self) -> None:
         """c_l = z_l − f_l(z_{l-1}) and the blocks' graphs, for all layers that the next step moves; below c is zero."""
         if self.low == 0:
             shape, row = self.place[0]
@@ -227,7 +233,7 @@ class _Sweep:
             z = group.below.of(self.z, first)
             plus(z, value, group.below.of(self.eta, first), out=z)
         self.low = max(0, self.low - 1)
-        self._linearise()
+        self.linearise()
 
     def _loss_slope(self, z: Tensor) -> Tensor:
         """∂ℓ/∂z_{L-1}."""
@@ -241,6 +247,10 @@ class _Sweep:
         if self.dual:
             for lam, alpha, c in zip(self.lam, self.alpha, self.c, strict=True):
                 plus(lam, c, alpha, out=lam)
+
+    def solution(self) -> Solution:
+        """The state, and the gradients there."""
+        return Solution(as_state(self.layers(self.z), self.layers(self.lam)), cast(Gradients, self.gradients()))
 
     def gradients(self) -> ParameterGradients:
         """The gradients of the batch mean of E by the parameters."""

@@ -11,7 +11,7 @@ import torch
 
 from pcalm.blocks import LOSSES
 from pcalm.checks import choice, integer, number, require
-from pcalm.engines import MODULES
+from pcalm.engines import ENGINES
 from pcalm.experiments.data import NAMES
 from pcalm.experiments.networks import NETWORKS
 from pcalm.methods import BP, CREDITS, METHODS, PC, PCALM, Method
@@ -61,7 +61,7 @@ class TrainingConfig:
         lr: Adam's learning rate, for "mlp" lr·√(N/L); None is 1e-3 for "mlp", else 3e-3.
         batch_size: samples per update.
         log_every: updates from one row of the metrics to the next; the last update of an epoch always has one.
-        engine: "auto" or one of `pcalm.engines()`.
+        engine: "auto", one of `pcalm.engines()`, or "compiled", which is for networks of blocks.
         device: such as "cpu" or "cuda".
         dtype: "float32" or "float64".
         network: "mlp", the paper's, or one of NETWORKS (see `pcalm.experiments.networks`).
@@ -111,7 +111,7 @@ class TrainingConfig:
                 "activation", kind.activation if self.activation == AUTO else self.activation, kind.activations
             ),
             "credit": choice("credit", self.credit, CREDITS),
-            "engine": choice("engine", self.engine, ("auto", *MODULES)),
+            "engine": choice("engine", self.engine, ENGINES),
             "device": str(device),
             "dtype": choice("dtype", self.dtype, DTYPE_NAMES),
             "steps": None if self.steps is None else integer("steps", self.steps, 1),

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from pcalm.checks import location, require
-from pcalm.engines import MODULES, reasons
+from pcalm.engines import BLOCKS, ENGINES, MODULES, reasons
 from pcalm.experiments.config import DTYPE_NAMES, TrainingConfig
 from pcalm.experiments.divergence import Divergence, DivergenceError, Row
 from pcalm.experiments.storage import digest, read_json, replacing, sealed, unsealed, write_json, write_text
@@ -68,7 +68,8 @@ def train_to(
         return held
     if not overwrite and (begun := _begun(config, directory)):
         config = begun
-        reason = reasons(resolve_device(config.device), DTYPE_NAMES[config.dtype]).get(config.engine)
+        modules = BLOCKS if config.of_blocks else MODULES
+        reason = reasons(resolve_device(config.device), DTYPE_NAMES[config.dtype], modules).get(config.engine)
         require(
             reason is None,
             f"output {str(directory)!r} holds a run that began with engine {config.engine!r}, which does not work here "
@@ -145,7 +146,7 @@ def _begun(config: TrainingConfig, directory: Path) -> TrainingConfig | None:
         not lacking,
         f"{directory / CONFIG} is damaged, or of another version: it has no {', '.join(lacking)}; {INSTEAD}",
     )
-    if config.engine == "auto" and found.get("engine") in MODULES:
+    if config.engine == "auto" and found.get("engine") in ENGINES:
         settings["engine"] = found["engine"]
     names = sorted(found, key=lambda name: (name not in settings, name))
     differing = [

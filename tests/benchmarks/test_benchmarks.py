@@ -16,7 +16,7 @@ from asv_runner.discovery import disc_benchmarks
 
 from benchmarks import bench_blocks, bench_data, bench_training, problems
 from benchmarks.verdict import RULES
-from pcalm.engines import MODULES, load
+from pcalm.engines import BLOCKS, MODULES, load
 from pcalm.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
@@ -56,8 +56,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_runs(benchmark: Any, chosen: tuple[Any, ...]) -> None:
     owner: Any = getattr(benchmark.func, "__self__", None)
-    engine = dict(zip(benchmark.param_names, chosen, strict=True)).get("engine")
-    reason = load(engine).unavailable(torch.device("cpu"), torch.float32) if engine in MODULES else None
+    engine = str(dict(zip(benchmark.param_names, chosen, strict=True)).get("engine"))
+    modules = next((each for each in (MODULES, BLOCKS) if engine in each), None)
+    reason = load(engine, modules).unavailable(torch.device("cpu"), torch.float32) if modules else None
     if reason is not None:
         with pytest.raises(NotImplementedError, match=re.escape(reason)):
             owner.setup(*chosen)

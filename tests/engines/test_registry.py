@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pcalm
-from pcalm.engines import MODULES, load, reasons, reference, resolve
+from pcalm.engines import ENGINES, MODULES, load, reasons, reference, resolve
 from pcalm.methods import PCALM
 from tests.conftest import draw
 
@@ -45,7 +45,7 @@ def test_auto_picks_one_that_works(activation: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "Reference", "numpy"])
 def test_unknown_engine(name: str) -> None:
-    options = ", ".join(repr(option) for option in ("auto", *MODULES))
+    options = ", ".join(repr(option) for option in ENGINES)
     with pytest.raises(ValueError, match=re.escape(f"engine must be one of {options}, got {name!r}")):
         resolve(name, draw().net)
 

@@ -75,7 +75,7 @@ def test_blocks_of_one_kind_are_one_call(blocks: Callable[[], list[nn.Module]], 
     else:
         x = torch.zeros(2, 1, 8, 8) if isinstance(net.blocks[0], nn.Conv2d) else torch.zeros(2, 3)
     with torch.no_grad():
-        sweep = stacked_blocks._Sweep(net, PCALM(1, 0.1), x, torch.zeros_like(net(x)), None)
+        sweep = stacked_blocks.Sweep(net, PCALM(1, 0.1), x, torch.zeros_like(net(x)), None)
     assert [len(group.blocks) for group in sweep.groups] == sizes
 
 
