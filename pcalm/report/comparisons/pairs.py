@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 from typing import NamedTuple
 
 from pcalm.report.comparisons.cells import Cells, Row
-from pcalm.report.comparisons.methods import at, methods_of
+from pcalm.report.comparisons.methods import at, methods_of, order_of
 from pcalm.report.comparisons.statistics import (
     INTERVAL_COLUMNS,
     INTERVAL_NOTE,
@@ -22,19 +23,27 @@ from pcalm.report.tables import Column, Table, TableBuilder, Value
 
 Kind = tuple[str, float]  # a method and its budget T/L
 BP: Kind = ("bp", 0.0)
-# Of each pair, the first is held against the second.
-PAIRS: tuple[tuple[Kind, Kind], ...] = (
-    (("pc", 2.0), BP),
-    (("pcalm", 2.0), BP),
-    (("anchored", 2.0), BP),
-    (("gauged", 2.0), BP),
-    (("pcalm", 2.0), ("pc", 2.0)),
-    (("anchored", 1.25), ("pcalm", 2.0)),
-    (("anchored", 2.0), ("pcalm", 2.0)),
-    (("anchored", 2.0), ("anchored-start", 2.0)),
-    (("gauged", 2.0), ("pcalm", 2.0)),
-    (("gauged", 2.0), ("anchored", 2.0)),
+# Of each pair, the first is held against the second: every method against BP, these at the same budget, and these.
+SAME_BUDGET = (
+    ("pcalm", "pc"),
+    ("pcalm-tracked", "pc-tracked"),
+    ("anchored", "pcalm"),
+    ("anchored", "pcalm-tracked"),
+    ("anchored", "anchored-start"),
+    ("gauged", "pcalm"),
+    ("gauged", "pcalm-tracked"),
+    ("gauged", "anchored"),
 )
+ACROSS: tuple[tuple[Kind, Kind], ...] = ((("anchored", 1.25), ("pcalm", 2.0)),)
+
+
+def pairs_of(kinds: Iterable[Kind]) -> list[tuple[Kind, Kind]]:
+    """The pairs among methods at their budgets, in the order of a report."""
+    known = dict.fromkeys(kinds)
+    found = [(kind, BP) for kind in known if kind != BP]
+    for budget in sorted({budget for _, budget in known}):
+        found += [((first, budget), (second, budget)) for first, second in SAME_BUDGET]
+    return [pair for pair in (*found, *ACROSS) if all(kind in known for kind in pair)]
 
 
 class Pair(NamedTuple):
@@ -54,14 +63,11 @@ def pairs(cells: Cells) -> list[Pair]:
     found = []
     for cell, runs in cells:
         kinds = {(setting, budget): part for setting, budget, part in methods_of(runs)}
-        for first, second in PAIRS:
-            if first in kinds and second in kinds:
-                comparison = compare(kinds[first], kinds[second])
-                if comparison:
-                    sources = [*kinds[first]["source"], *kinds[second]["source"]]
-                    found.append(
-                        Pair(tuple(cell[: len(cells.varying)]), cell, first, second, comparison, None, sources)
-                    )
+        for first, second in pairs_of(kinds):
+            comparison = compare(kinds[first], kinds[second])
+            if comparison:
+                sources = [*kinds[first]["source"], *kinds[second]["source"]]
+                found.append(Pair(tuple(cell[: len(cells.varying)]), cell, first, second, comparison, None, sources))
     return [
         each._replace(interval=interval)
         for each, interval in zip(found, intervals([each.comparison for each in found]), strict=True)
@@ -103,7 +109,9 @@ def summary(cells: Cells, found: list[Pair]) -> Table:
     ]
     notes = [f"Test accuracy, points, paired by seed, over all cells that have both. {cells.note}", INTERVAL_NOTE]
     built = TableBuilder("pairs-summary", "Methods against each other, over all cells", columns, notes)
-    for context, (first, second) in product(dict.fromkeys(each.context for each in found), PAIRS):
+    everywhere = {kind: order_of(kind[0]) for each in found for kind in (each.first, each.second)}
+    ordered = pairs_of(sorted(everywhere, key=lambda kind: (everywhere[kind], kind[1])))
+    for context, (first, second) in product(dict.fromkeys(each.context for each in found), ordered):
         part = [each for each in found if (each.context, each.first, each.second) == (context, first, second)]
         if not part:
             continue

@@ -34,3 +34,14 @@ def test_the_summary_counts_cells_by_their_intervals(tmp_path: Path) -> None:
     counts = [row[name] for name in ("cells", "runs", "better", "worse", "undecided")]
     assert counts == [3, 6, 1, 1, 1]
     assert [row[name] for name in ("difference, mean", "least", "most")] == pytest.approx([-5 / 3, -10, 5])
+
+
+def test_every_method_is_held_against_bp_and_the_others_at_its_budget(tmp_path: Path) -> None:
+    cell: dict[str, Any] = {"dataset": "fashion-mnist", "seed": 0}
+    records.write(tmp_path, record("bp", accuracy=0.8, **cell))
+    for method in ("pc", "pcalm"):
+        for budget in (2.0, 3.0):
+            records.write(tmp_path, record(method, accuracy=0.7, budget=budget, step_size="tracked", **cell))
+    found = [(row["method"], row["less"]) for row in rows(results.load(tmp_path), "pairs")]
+    pc, pcalm = ([f"{name} (tracked η), {budget}L" for budget in (2, 3)] for name in ("PC", "PC-ALM"))
+    assert found == [*((each, "BP") for each in (*pc, *pcalm)), *zip(pcalm, pc, strict=True)]
