@@ -80,6 +80,12 @@ def test_the_same_results_give_the_same_bytes(everything: Results, files: dict[s
         assert (figure.svg(), figure.png()) == files[figure.id], figure.id
 
 
+def test_coordinates_have_no_digits_in_which_machines_differ(files: dict[str, tuple[str, bytes]]) -> None:
+    for name, (text, _) in files.items():
+        assert re.search(r"\d\.\d{3}\D", text), name
+        assert not re.search(r"\d\.\d{4}", re.sub(r"scale\([^)]*\)", "", text)), name
+
+
 def test_files_are_written_as_a_whole(drawn: list[Figure], tmp_path: Path) -> None:
     paths = find(drawn, "scattering").write(tmp_path)
     assert [path.name for path in paths] == ["scattering.svg", "scattering.png"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.font_manager import findfont, get_font
 
 from pcalm.experiments.storage import replacing
+
+# Machines differ in the last of six decimals, which nobody sees; a scale multiplies, and stays as it is.
+COORDINATES = re.compile(r"scale\([^)]*\)|-?\d+\.\d{4,}")
+DECIMALS = 3
 
 SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "pcalm",  # ids in the file are the same every time
@@ -66,6 +71,10 @@ def _letters() -> frozenset[int]:
     return frozenset(font.get_charmap()) | {ord("\n")}
 
 
+def _rounded(found: re.Match[str]) -> str:
+    return found[0] if found[0].startswith("scale") else f"{float(found[0]):.{DECIMALS}f}"
+
+
 @dataclass(frozen=True)
 class Figure:
     """A drawing with what it shows in words, for captions and for those who cannot see it.
@@ -88,7 +97,7 @@ class Figure:
     def svg(self) -> str:
         text = io.StringIO()
         self.canvas.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-        return text.getvalue()
+        return COORDINATES.sub(_rounded, text.getvalue())
 
     @with_own_settings
     def png(self) -> bytes:
