@@ -23,6 +23,11 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def first_line(error: BaseException) -> str:
+    """Of its message, or else its type's name."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
     """The allowed value that equals the given one."""
     options = list(allowed)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcalm.checks import LARGEST, choice, integer, items, number
+from pcalm.checks import LARGEST, choice, first_line, integer, items, number
 
 
 def kind(value: Any) -> str:
@@ -101,3 +101,11 @@ def test_items() -> None:
         assert items(value) == [2, 3]
     for value in (2, "23", None, np.array(2), torch.tensor(2), torch.zeros(2, device="meta"), {2, 3}):
         assert items(value) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [(ValueError("\n  \nwhat\nwhere"), "what"), (ValueError(), "ValueError"), (RuntimeError("\n"), "RuntimeError")],
+)
+def test_the_first_line_of_an_error_is_never_empty(error: Exception, line: str) -> None:
+    assert first_line(error) == line

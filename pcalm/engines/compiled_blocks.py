@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pcalm.blocks import Blocks, plain_attention
+from pcalm.checks import first_line
 from pcalm.dynamics import State
 from pcalm.engines import Solution, reference_blocks, say_once, stacked_blocks, sweep
 from pcalm.engines.stacked_blocks import Rows, Sweep, stacked
@@ -48,10 +49,7 @@ def solve(net: Blocks, method: Method, x: Tensor, y: Any, initial: State | None)
     try:
         _advance(state, method.steps, method.inner_steps)
     except Exception as error:  # whatever it is: if it is not the compiler's, the stacked engine raises it again
-        reason = str(error).strip().splitlines()[0]
-        say_once(
-            f"{net.depth} blocks run in engine 'torch', since torch.compile fails: {type(error).__name__}: {reason}"
-        )
+        say_once(f"{net.depth} blocks run in engine 'torch', since torch.compile fails: {first_line(error)}")
         return stacked_blocks.solve(net, method, x, y, initial)
     if method.credit == "after":
         state.dual_step()

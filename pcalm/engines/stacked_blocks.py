@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pcalm.blocks import Blocks, ParameterGradients, as_state, block_gradients, loss_gradient, plain_attention, summed
+from pcalm.checks import first_line
 from pcalm.dynamics import Gradients, State
 from pcalm.engines import Solution, reference_blocks, say_once
 from pcalm.engines.stacked import plus
@@ -189,7 +190,7 @@ class Sweep:
                     out = whole(z)
                 torch.autograd.grad(out, z, torch.zeros_like(out), allow_unused=True)
             except Exception as error:  # whatever it is, each block has run by itself before
-                kind, reason = type(whole.blocks[0]).__name__, str(error).splitlines()[0]
+                kind, reason = type(whole.blocks[0]).__name__, first_line(error)
                 say_once(f"{len(inputs)} blocks ({kind}) run one by one in engine 'torch', since vmap fails: {reason}")
                 return [group([h]) for h in inputs]
         return [whole]

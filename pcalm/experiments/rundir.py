@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from pcalm.checks import location, require
+from pcalm.checks import first_line, location, require
 from pcalm.engines import BLOCKS, ENGINES, MODULES, reasons
 from pcalm.experiments.config import DTYPE_NAMES, TrainingConfig
 from pcalm.experiments.divergence import Divergence, DivergenceError, Row
@@ -194,9 +194,9 @@ def _restore(training: Training, path: Path) -> None:
         content = io.BytesIO(unsealed(path.read_bytes()))
         training.restore(torch.load(content, map_location=training.net.device, weights_only=True))
     except Exception as error:  # a foreign pickle may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"{path} is damaged: {reason}, or it is of another version; delete it, or use --overwrite to start anew"
+            f"{path} is damaged: {first_line(error)}, or it is of another version; delete it, or use --overwrite to "
+            "start anew"
         ) from error
 
 

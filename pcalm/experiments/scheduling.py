@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from pcalm.checks import integer, location, require
+from pcalm.checks import first_line, integer, location, require
 from pcalm.experiments import data, records
 from pcalm.experiments.config import DTYPE_NAMES
 from pcalm.experiments.grid import Grid, Pack, Planned, pack, pack_cost
@@ -413,9 +413,9 @@ def _reach(scheduler: str) -> None:
         message = f"scheduler {scheduler!r} does not answer ({error}); start one with: dask scheduler"
         raise ConnectionError(message) from error
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
-        reason = f"{error}".splitlines()[0] if f"{error}" else type(error).__name__
         raise ValueError(
-            f"scheduler must be the address of a Dask scheduler, such as tcp://host:8786, got {scheduler!r}: {reason}"
+            "scheduler must be the address of a Dask scheduler, such as tcp://host:8786, "
+            f"got {scheduler!r}: {first_line(error)}"
         ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -65,8 +65,8 @@ def test_a_program_serves_all_weights_settings_and_copies() -> None:
         assert_equal(net, PCALM(steps, 0.1), x, y, bound)
     assert programs() == before + 2
     with torch.no_grad():
-        for each in net.parameters():
-            each.mul_(1.1)
+        for parameter in net.parameters():
+            parameter.mul_(1.1)
     assert_equal(net, PCALM(15, 0.2, 0.7, 1.3, 3, "after"), x, y, bound)
     assert_equal(copy.deepcopy(net), PCALM(15, 0.1), x, y, bound)
     z, lam = pcalm.infer(net, PCALM(2, 0.2, credit="after"), x, y)
@@ -75,6 +75,10 @@ def test_a_program_serves_all_weights_settings_and_copies() -> None:
     assert programs() == before + 2
     assert_equal(net, PC(15, 0.1, 0.7), x, y, bound)
     assert programs() == before + 4
+    for block in net.blocks[1:-1]:
+        cast(Residual, block).scale = 0.2  # what a block computes is another thing now
+    assert_equal(net, PC(15, 0.1, 0.7), x, y, bound)
+    assert programs() == before + 6
 
 
 class Branch(nn.Module):
