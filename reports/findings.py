@@ -53,7 +53,8 @@ def papers_claim(headline: Results) -> Finding | None:
         f"test images right, PC {theirs[1]} % and PC-ALM {theirs[2]} % (one seed). We find {ours[0]}, {ours[1]} and "
         f"{ours[2]} % (mean of the seeds), and the same all over width × depth with relu: PC is worse than BP beyond "
         f"doubt in {pc['worse']} of {pc['cells']} cells, by {-pc['least']:.1f} points at worst; PC-ALM in "
-        f"{pcalm['worse']} of {pcalm['cells']}, by {-pcalm['least']:.1f} points at worst and {-pcalm['difference, mean']:.1f} on average. "
+        f"{pcalm['worse']} of {pcalm['cells']}, by {-pcalm['least']:.1f} points at worst and "
+        f"{-pcalm['difference, mean']:.1f} on average. "
         "Beyond doubt: zero is outside the 95 % interval over seeds and test samples."
     )
     return Finding("The paper's claim holds: PC-ALM learns what BP learns", text, drawn[0], [summary])

@@ -34,7 +34,7 @@ def tracked() -> list[Path]:
 
 
 def test_tracked_files_are_small(tracked: list[Path]) -> None:
-    """A record of a run is one to two KiB, most of it which test images it got right, and the grids have some 700 runs."""
+    """A record of a run is one to two KiB, most of it which test images it got right; the grids have some 700."""
     limits = {ROOT / "reports" / "data" / "training.csv": 2048}
     assert [file for file in tracked if file.stat().st_size > 1024 * limits.get(file, 512)] == []
 
