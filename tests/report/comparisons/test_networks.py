@@ -39,3 +39,16 @@ def test_their_training_is_drawn_from_the_ends_of_epochs(tmp_path: Path) -> None
     assert networks.figures(results.load(tmp_path / "runs"))[0].id == "networks"
     records.write(tmp_path / "other", record())
     assert networks.figures(results.load(tmp_path / "other")) == []
+
+
+def test_two_networks_share_a_figure_with_the_usual_and_the_largest_budget(tmp_path: Path) -> None:
+    for network in ("plain-mlp", "transformer", "conv"):
+        for budget in (2.0, 3.0, 4.0):
+            records.write(tmp_path / "runs", record("pcalm", network=network, activation="relu", budget=budget))
+    both, last = networks.figures(results.load(tmp_path / "runs"))
+    assert [(each.id, each.title) for each in (both, last)] == [
+        ("networks", "In training: conv, transformer"),
+        ("networks-2", "In training: plain-mlp"),
+    ]
+    (legend,) = last.canvas.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["PC-ALM, 2L", "PC-ALM, 4L"]
