@@ -53,7 +53,8 @@ def test_the_figures_are_rebuilt_with_no_difference(made: dict[str, str]) -> Non
 
 
 def test_the_shipped_data_is_small_and_all_of_it_is_read() -> None:
-    assert sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) <= 2 * 2**20
+    """Half of it are the runs, of which the full grids have some 900; a clone should stay a matter of seconds."""
+    assert sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) <= 4 * 2**20
     assert results.load(DATA).unread == {}
 
 
