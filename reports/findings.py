@@ -94,14 +94,13 @@ def anchoring_and_gauge(headline: Results) -> Finding | None:
 
 def _in_accuracy(rows: list[Row]) -> str:
     """What the extensions buy in accuracy, as far as they were trained."""
-    text = ""
-    for row in rows:
-        if row["less"] == "PC-ALM, 2L":
-            text += (
-                f" In accuracy, {row['method']} is better than PC-ALM at 2L beyond doubt in {row['better']} of "
-                f"{row['cells']} cells and worse in {row['worse']} ({row['difference, mean']:+.1f} points on average)."
-            )
-    return text
+    told = [
+        f"{row['method']} is better beyond doubt in {row['better']} of {row['cells']} cells and worse in "
+        f"{row['worse']} ({row['difference, mean']:+.1f} points on average)"
+        for row in rows
+        if row["less"] == "PC-ALM, 2L"
+    ]
+    return f" In accuracy, against PC-ALM at 2L: {'; '.join(told)}." if told else ""
 
 
 def _in_gradients(depth: int = 32) -> str:
