@@ -11,8 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcalm.blocks import Blocks
+from pcalm.engines import Solution as OfAnEngine
 from pcalm.experiments.networks import Residual
 from pcalm.network import ResidualMLP
+from pcalm.problem import Solution
+from tests.conftest import assert_near
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -159,3 +162,14 @@ CASES: dict[str, Callable[[int], Case]] = {
     "tied": _tied,
     "frozen": _frozen,
 }
+
+
+def assert_agree(found: Solution | OfAnEngine, truth: Solution | OfAnEngine, bound: float) -> None:
+    """Two engines' states and gradients, which may have None where a parameter is frozen or unused."""
+    for part, exact in zip(found.state, truth.state, strict=True):
+        for mine, own in zip(part, exact, strict=True):
+            assert_near(mine, own, 10 * bound)
+    for gradient, right in zip(found.gradients, truth.gradients, strict=True):
+        assert (gradient is None) == (right is None)
+        if gradient is not None:
+            assert_near(gradient, right, 10 * bound)

@@ -16,8 +16,7 @@ from pcalm.engines import compiled_blocks, reasons, say_once
 from pcalm.experiments.networks import Residual
 from pcalm.methods import BP, PC, PCALM, Method
 from pcalm.network import ResidualMLP
-from tests.block_cases import EPS, case
-from tests.conftest import assert_near
+from tests.block_cases import EPS, assert_agree, case
 
 pytestmark = pytest.mark.skipif(
     reasons(torch.device("cpu"), torch.float64, {"compiled": "compiled_blocks"})["compiled"] is not None,
@@ -35,13 +34,7 @@ def chain(depth: int = 12) -> tuple[Blocks, Tensor, Tensor]:
 
 def assert_equal(net: Blocks, method: Method, x: Tensor, y: Any, bound: float, initial: Any = None) -> None:
     found, truth = (pcalm.solve(net, method, x, y, initial, each) for each in ("compiled", "reference"))
-    for part, exact in zip(found.state, truth.state, strict=True):
-        for mine, own in zip(part, exact, strict=True):
-            assert_near(mine, own, 10 * bound)
-    for gradient, right in zip(found.gradients, truth.gradients, strict=True):
-        assert (gradient is None) == (right is None)
-        if gradient is not None:
-            assert_near(gradient, right, 10 * bound)
+    assert_agree(found, truth, bound)
 
 
 def programs() -> int:

@@ -17,8 +17,7 @@ from pcalm.engines import reference_blocks, say_once, stacked_blocks
 from pcalm.engines.stacked_blocks import alike
 from pcalm.experiments.networks import Residual
 from pcalm.methods import PC, PCALM, Method
-from tests.block_cases import CASES, EPS, case, convolutional, transformer
-from tests.conftest import assert_near
+from tests.block_cases import CASES, EPS, assert_agree, case, convolutional, transformer
 
 METHODS: dict[str, Method] = {
     "pc": PC(9, 0.1, 0.7),
@@ -30,13 +29,7 @@ METHODS: dict[str, Method] = {
 
 def assert_equal(net: Blocks, method: Method, x: Tensor, y: Any, initial: State | None, bound: float) -> None:
     found, truth = (each.solve(net, method, x, y, initial) for each in (stacked_blocks, reference_blocks))
-    for part, exact in zip(found.state, truth.state, strict=True):
-        for mine, own in zip(part, exact, strict=True):
-            assert_near(mine, own, 10 * bound)
-    for gradient, right in zip(found.gradients, truth.gradients, strict=True):
-        assert (gradient is None) == (right is None)
-        if gradient is not None:
-            assert_near(gradient, right, 10 * bound)
+    assert_agree(found, truth, bound)
 
 
 @pytest.mark.parametrize("name", CASES)
