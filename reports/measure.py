@@ -8,6 +8,7 @@
     scattering    cosine against budget for linear blocks that are Gaussian, antisymmetric and symmetric
     budgets       cosine and norm ratio at L, 2L and 4L, and the least budget for a cosine of 0.9 and 0.99: of networks
                   at initialisation, trained by BP, and trained by the method itself
+    cost          CPU seconds of a weight update, for every kind of run in the shipped training.csv
 
 Interrupted at any time, the same command goes on with the cells that are missing; the file holds those that are there,
 and names the others. Each file holds the settings, its rows, and where they come from: commit, machine, versions, date.
@@ -16,7 +17,8 @@ with η = 1/λ_max. `credit` fits arrival = factor · distance^exponent over dis
 are trained for one epoch as `pcalm train` does, and λ_max is that of the weights measured; anchored methods keep a
 reserve of the stability margin, as in training. Of its gauges, "gauged" is the local rule after FOLLOWED rounds of 2L
 iterations, or what the network's own training ended with, and "gauged by BP" has the weights ‖δ_l‖/‖δ_{L-1}‖ of BP's
-adjoint, which no local rule knows: a yardstick.
+adjoint, which no local rule knows: a yardstick. `cost` takes all kinds of runs on one machine, on one core, since
+records come from several, and from busy ones: the least mean of ROUND updates in a row, after as many, in SECONDS.
 """
 
 from __future__ import annotations
@@ -40,17 +42,22 @@ import pcalm
 from pcalm import analysis, dynamics
 from pcalm.experiments import data, records
 from pcalm.experiments.config import TrainingConfig
-from pcalm.experiments.grid import SETTINGS
+from pcalm.experiments.grid import SETTINGS, Grid
+from pcalm.experiments.grid import cost as expected
 from pcalm.experiments.machine import environment
 from pcalm.experiments.storage import write_text
-from pcalm.experiments.training import PROBE, train
+from pcalm.experiments.training import PROBE, Training, train
 from pcalm.gauge import follow_credit, passing
 from pcalm.methods import BP, PC, PCALM, anchored
 from pcalm.network import ResidualMLP
+from pcalm.report.comparisons.cells import plain
+from pcalm.report.comparisons.cost import KIND
+from pcalm.report.comparisons.methods import of_rule
 from pcalm.stepsize import hessian, kept_step_size, largest_eigenvalue
 
 SCHEMA = 1
 OUTPUT = Path(__file__).with_name("data") / "measured"
+TRAINING = Path(__file__).with_name("data") / "training.csv"
 DATASET = "fashion-mnist"
 SIZES = (8, 16, 32, 64, 128)
 SEEDS = (0, 1, 2)
@@ -66,6 +73,8 @@ AT = (1, 2, 4)  # budgets at which alignment is given, in multiples of L
 FURTHEST = {"pc": 4, "pcalm": 8, "anchored": 8, "gauged": 8, "gauged by BP": 8}
 FOLLOWED = 12  # rounds of the gauge's rule, of which (1 − 0.3)^12 = 1 % of the start is left
 OWN_WIDTH, OWN_DEPTH = 32, 64  # the largest networks that are trained by each method itself
+ROUND = 10  # weight updates in a row, of which `TrainingConfig.log_every` logs one
+SECONDS = 0.5  # of updates, at least
 ARRIVED = {"pc": 0.1, "pcalm": 0.5, "anchored": 0.5}  # the part of ‖δ_l‖ at which credit counts as arrived
 
 Row = dict[str, Any]
@@ -101,8 +110,8 @@ def problem(net: ResidualMLP) -> Problem:
 
 
 @functools.cache
-def dataset() -> data.Dataset:
-    return data.load(DATASET)
+def dataset(name: str = DATASET) -> data.Dataset:
+    return data.load(name)
 
 
 def samples() -> tuple[Tensor, Tensor]:
@@ -143,7 +152,7 @@ class Measurement(NamedTuple):
     """What is measured cell by cell: `run(*cell)` gives lists, and those of all cells are joined, under `settings`."""
 
     settings: Row
-    cells: list[tuple[Any, ...]]
+    cells: Callable[[], list[tuple[Any, ...]]]
     run: Callable[..., dict[str, list[Any]]]
 
 
@@ -305,6 +314,43 @@ def alignment_by_budget(
     return at, least
 
 
+def cost(
+    network: str, name: str, activation: str, epochs: int, width: int, depth: int, setting: str, budget: float
+) -> dict[str, list[Any]]:
+    """A kind of run: how many weight updates it has, and the CPU seconds of one."""
+    config = _config(network, name, activation, epochs, width, depth, setting, budget)
+    training = Training([config], dataset(name))
+    for _ in range(ROUND):
+        training.update()
+    rounds: list[float] = []
+    while sum(rounds) < SECONDS:
+        started = time.process_time()
+        for _ in range(ROUND):
+            training.update()
+        rounds.append(time.process_time() - started)
+    row = (network, name, activation, epochs, width, depth, setting, budget)
+    return {"rows": [(*row, training.updates, _short(min(rounds) / ROUND))]}
+
+
+def _config(
+    network: str, name: str, activation: str, epochs: int, width: int, depth: int, setting: str, budget: float
+) -> TrainingConfig:
+    method, rule = of_rule(setting)
+    grid = Grid((network,), datasets=(name,), widths=(width,), depths=(depth,), activations=(activation,))
+    grid = dataclasses.replace(grid, methods=(method,), seeds=(0,), budgets=(budget or 1.0,), epochs=epochs)
+    (run,) = dataclasses.replace(grid, step_size=rule or None).runs()
+    return run.config
+
+
+def _kinds_of_runs() -> list[tuple[Any, ...]]:
+    """The cells of `cost`, the longest last."""
+    frame = records.load_table(TRAINING)
+    own_loss = frame["network"].map(lambda network: TrainingConfig(network=network).loss) == frame["loss"]
+    kinds = frame[own_loss & (frame["validation"] == 0)].assign(budget=frame["budget"].fillna(0.0))[list(KIND)]
+    cells = [tuple(map(plain, row)) for row in kinds.drop_duplicates().itertuples(index=False)]
+    return sorted(cells, key=lambda cell: (expected(_config(*cell)), cell))
+
+
 def _networks() -> list[tuple[Any, ...]]:
     """The cells of `budgets`, the widest and deepest networks last."""
     grid = (("initial", "relu", 128), ("bp", "relu", 128), ("bp", "tanh", 64), ("bp", "linear", 64))
@@ -325,7 +371,7 @@ def _networks() -> list[tuple[Any, ...]]:
 MEASUREMENTS = {
     "alignment": Measurement(
         {"columns": ["activation", "depth", "width", "seed", "method", "budget", "cosine", "norm_ratio"]},
-        list(product(("relu", "tanh"), SIZES, SIZES, SEEDS)),
+        lambda: list(product(("relu", "tanh"), SIZES, SIZES, SEEDS)),
         alignment,
     ),
     "convergence": Measurement(
@@ -336,7 +382,7 @@ MEASUREMENTS = {
             "curve_budgets": [k / 8 for k in range(1, 65)],
             "columns": ["depth", "seed", "method", "target", "iterations", "followed"],
         },
-        list(product(SIZES, SEEDS)),
+        lambda: list(product(SIZES, SEEDS)),
         convergence,
     ),
     "credit": Measurement(
@@ -346,7 +392,7 @@ MEASUREMENTS = {
             "seed": 0,
             "columns": ["depth", "method", "fraction", "reached", "exponent", "factor", "iterations_per_layer"],
         },
-        [(32,), (64,), (128,)],
+        lambda: [(32,), (64,), (128,)],
         credit,
     ),
     "scattering": Measurement(
@@ -357,7 +403,7 @@ MEASUREMENTS = {
             "dual_step": 3.5,
             "curve_budgets": [k / 16 for k in range(1, 65)],
         },
-        [(seed,) for seed in SEEDS],
+        lambda: [(seed,) for seed in SEEDS],
         scattering,
     ),
     "budgets": Measurement(
@@ -371,9 +417,10 @@ MEASUREMENTS = {
                 "followed",
             ],
         },
-        _networks(),
+        _networks,
         budgets,
     ),
+    "cost": Measurement({"dataset": "of each row", "columns": [*KIND, "updates", "seconds"]}, _kinds_of_runs, cost),
 }
 
 
@@ -381,12 +428,14 @@ def measure(name: str, directory: Path) -> Path:
     """Measures what is still missing, and writes the measurement with its provenance; returns the file's path.
 
     Finished cells are kept in a file beside it until all of them are there, each with the commit that it was measured
-    with: the measurement names them all. When it is interrupted, it is written with what is there.
+    with: the measurement names them all. When it is interrupted, it is written with what is there, and a shipped one
+    that is incomplete goes on likewise; a complete one is measured anew.
     """
-    settings, cells, run = MEASUREMENTS[name]
+    settings, every_cell, run = MEASUREMENTS[name]
+    cells = every_cell()
     partial, path = directory / f".{name}.partial.jsonl", directory / f"{name}.json"
     commit = records.source_commit()
-    done = _finished_cells(partial)
+    done = _finished_cells(partial) if partial.exists() else _shipped_cells(path, cells)
     there = {tuple(each["cell"]) for each in done}
     try:
         for cell in tqdm([cell for cell in cells if cell not in there], name, unit="cell"):
@@ -426,11 +475,22 @@ def _content(name: str, settings: Row, cells: list[tuple[Any, ...]], done: list[
 
 def _finished_cells(partial: Path) -> list[Row]:
     """The cells in the file; what follows its last newline is a cell that was not finished, and is cut off."""
-    if not partial.exists():
-        return []
     whole, newline, _ = partial.read_text(encoding="utf-8").rpartition("\n")
     write_text(partial, whole + newline)
     return [json.loads(line) for line in whole.splitlines()]
+
+
+def _shipped_cells(path: Path, cells: list[tuple[Any, ...]]) -> list[Row]:
+    """Those of an incomplete measurement that came without the file beside it; its rows begin with their cell."""
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not content.get("missing"):
+        return []
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for row in content["rows"]:
+        found.setdefault(tuple(row[: len(cells[0])]), []).append(row)
+    seconds = round(content["seconds"] / len(found), 2)
+    shared = {"commit": content["commit"], "seconds": seconds}
+    return [{**shared, "cell": list(cell), "found": {"rows": rows}} for cell, rows in found.items()]
 
 
 def _short(value: float) -> float:

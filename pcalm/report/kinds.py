@@ -242,6 +242,18 @@ BUDGETS_ROWS = rows(
         "followed": budget,
     }
 )
+COST = fields({**MEASURED, **COLUMNS_AND_ROWS}, {**ABOUT, "missing": listing(listing(anything))})
+COST_ROWS = rows(
+    {
+        **dict.fromkeys(("network", "dataset", "activation", "setting"), line),
+        "epochs": integer(1),
+        "width": width,
+        "depth": depth,
+        "budget": number(0, 1e12),
+        "updates": integer(1),
+        "seconds": positive,
+    }
+)
 SCATTERING_BUDGETS = (1.125, 1.25, 1.5, 2, 4)  # those of the table
 SCATTERING_BLOCKS = ("Gaussian", "antisymmetric", "symmetric")
 SCATTERING = fields(
@@ -289,6 +301,10 @@ def _credit(content: Content, unknown: list[str]) -> Content:
     return checked
 
 
+def _cost(content: Content, unknown: list[str]) -> Content:
+    return COST_ROWS(COST(content, "", unknown), unknown)
+
+
 def _scattering(content: Content, unknown: list[str]) -> Content:
     checked: Content = SCATTERING(content, "", unknown)
     _as_long_as_budgets(checked)
@@ -330,6 +346,7 @@ MEASUREMENTS: dict[str, Callable[[Content, list[str]], Content]] = {
     "alignment": _alignment,
     "budgets": _budgets,
     "convergence": _convergence,
+    "cost": _cost,
     "credit": _credit,
     "scattering": _scattering,
 }

@@ -271,6 +271,16 @@ def measured() -> dict[str, dict[str, Any]]:
             ],
             "missing": [["bp", "relu", 32, 8, 0]],
         },
+        "cost": {
+            "columns": [
+                *("network", "dataset", "activation", "epochs", "width", "depth", "setting", "budget"),
+                *("updates", "seconds"),
+            ],
+            "rows": [
+                ("mlp", "digits", "relu", 1, 8, 4, setting, budget, 22, 0.001 * (1 + 2 * budget))
+                for setting, budget in (("bp", 0.0), ("pc", 2.0), ("pcalm", 2.0))
+            ],
+        },
         "scattering": {
             "width": 32,
             "depth": 64,

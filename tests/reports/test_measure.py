@@ -11,6 +11,7 @@ import torch
 
 import pcalm
 from pcalm import analysis
+from pcalm.experiments import records
 from pcalm.methods import BP, PC, PCALM
 from pcalm.network import ResidualMLP
 from pcalm.report.kinds import recognise
@@ -45,36 +46,51 @@ def test_one_run_of_the_iteration_gives_what_every_budget_gives(name: str) -> No
 
 
 def test_the_widest_networks_come_last() -> None:
-    cells = measure.MEASUREMENTS["budgets"].cells
+    cells = measure.MEASUREMENTS["budgets"].cells()
     assert len(set(cells)) == len(cells)
     assert [cell[2] * cell[3] for cell in cells] == sorted(cell[2] * cell[3] for cell in cells)
 
 
+@pytest.mark.parametrize("shipped", [False, True])  # without the file of the finished cells
 def test_an_interrupted_measurement_is_written_with_what_is_there_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shipped: bool
 ) -> None:
     columns, (first, *_) = (measured()["budgets"][name] for name in ("columns", "rows"))
     ran: list[Any] = []
 
-    def run(weights: str, seed: int) -> dict[str, list[Any]]:
-        ran.append((weights, seed))
+    def run(weights: str, activation: str, width: int, depth: int, seed: int) -> dict[str, list[Any]]:
+        ran.append(seed)
         if len(ran) == 2:
             raise KeyboardInterrupt
-        return {"rows": [(*first[:4], seed, *first[5:])]}
+        return {"rows": [(weights, activation, width, depth, seed, *first[5:])]}
 
-    cells = [("initial", seed) for seed in range(3)]
-    measurement = measure.Measurement({"columns": columns}, cells, run)
+    cells = [(*first[:4], seed) for seed in range(3)]
+    measurement = measure.Measurement({"columns": columns}, lambda: cells, run)
     monkeypatch.setitem(measure.MEASUREMENTS, "budgets", measurement)
     with pytest.raises(KeyboardInterrupt):
         measure.measure("budgets", tmp_path)
     found = json.loads((tmp_path / "budgets.json").read_text())
-    assert (len(found["rows"]), found["missing"]) == (1, [["initial", 1], ["initial", 2]])
+    assert (len(found["rows"]), found["missing"]) == (1, [list(cell) for cell in cells[1:]])
     kind, checked, unknown = recognise(found)
     assert (kind, unknown) == ("measurement", [])
     assert rows(Results(measured={"budgets": {**checked, "source": "measured-budgets"}}), "trained-alignment")
+    if shipped:
+        (tmp_path / ".budgets.partial.jsonl").unlink()
     measure.measure("budgets", tmp_path)
-    assert ran == [("initial", 0), ("initial", 1), ("initial", 1), ("initial", 2)]
+    assert ran == [0, 1, 1, 2]
     found = json.loads((tmp_path / "budgets.json").read_text())
     assert [row[4] for row in found["rows"]] == [0, 1, 2]
     assert "missing" not in found
     assert [path.name for path in tmp_path.iterdir()] == ["budgets.json"]
+
+
+def test_what_a_run_costs_is_measured_for_every_kind_of_run_that_is_shipped(tmp_path: Path) -> None:
+    cells = measure.MEASUREMENTS["cost"].cells()
+    assert len(set(cells)) == len(cells) > 0
+    frame = records.load_table(measure.TRAINING)
+    shown = frame[(frame["validation"] == 0) & (frame["dataset"] == "digits")]
+    assert {cell[6] for cell in cells if cell[1] == "digits"} == set(shown["setting"])
+    (row,) = measure.cost("mlp", "digits", "relu", 2, 4, 4, "pc-tracked", 1.0)["rows"]
+    *kind, updates, seconds = row
+    assert (tuple(kind), updates) == (("mlp", "digits", "relu", 2, 4, 4, "pc-tracked", 1.0), 2 * (1437 // 64))
+    assert seconds > 0

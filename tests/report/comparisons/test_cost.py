@@ -8,7 +8,7 @@ import pytest
 
 from pcalm.experiments import records
 from pcalm.report import results
-from tests.report.report_cases import record, rows
+from tests.report.report_cases import as_written, measured, record, rows, write_json
 
 
 def test_the_smallest_budget_within_a_point_of_bp(tmp_path: Path) -> None:
@@ -25,3 +25,17 @@ def test_the_smallest_budget_within_a_point_of_bp(tmp_path: Path) -> None:
     # T = 4: four times two passes, and three, to BP's three.
     assert [row["BP gradients"] for row in cost] == pytest.approx([1, 19 / 3, 35 / 3, 11 / 3, 19 / 3, 35 / 3])
     assert [row["times BP"] for row in cost] == pytest.approx([1, 5, 5, 5, 5, 5])
+
+
+def test_a_measurement_of_cost_takes_the_place_of_the_records_seconds(tmp_path: Path) -> None:
+    for implementation in ("pcalm", "theirs"):
+        for setting in ("bp", "pc", "anchored"):
+            records.write(tmp_path / implementation, record(setting, depth=4, implementation=implementation))
+    write_json(tmp_path / "cost.json", as_written(measured()["cost"]))
+    found = {(row["implementation"], row["method"]): row for row in rows(results.load(tmp_path), "cost")}
+    # 22 updates of 1 ms for BP, and of 5 ms at a budget of 2L; nobody measured anchored PC-ALM, nor theirs.
+    assert found["pcalm", "BP"]["seconds a run"] == pytest.approx(0.022)
+    assert found["pcalm", "PC"]["seconds a run"] == pytest.approx(0.11)
+    assert found["pcalm", "PC"]["times BP"] == pytest.approx(5)
+    assert found["pcalm", "anchored PC-ALM"]["seconds a run"] is None
+    assert found["theirs", "PC"]["seconds a run"] is None
