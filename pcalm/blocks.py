@@ -334,11 +334,18 @@ def block_gradients(block: nn.Module, below: Tensor, q: Tensor) -> list[tuple[Te
 
 
 def summed(net: Blocks, found: Iterable[tuple[Tensor, Tensor | None]]) -> ParameterGradients:
-    """The sum of the gradients found for each parameter of the network; None for one that is frozen or has none."""
+    """The sum of the gradients found for each parameter of the network; None for one that is frozen or has none.
+
+    A gradient lies in memory as its parameter does, as autograd's do: torch's fused optimisers rely on it, and pair
+    the wrong entries where it is not so.
+    """
     total: dict[Tensor, Tensor] = {}
     for parameter, gradient in found:
         if gradient is not None:
             total[parameter] = total[parameter] + gradient if parameter in total else gradient
+    for parameter, gradient in total.items():
+        if gradient.stride() != parameter.stride():
+            total[parameter] = torch.empty_like(parameter, requires_grad=False).copy_(gradient)
     return ParameterGradients(total.get(each) if each.requires_grad else None for each in net.parameters())
 
 

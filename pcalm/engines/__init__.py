@@ -37,7 +37,8 @@ ENGINES = tuple(dict.fromkeys(("auto", *MODULES, *BLOCKS)))
 class Solution(NamedTuple):
     """What an engine returns: the state after inference, and the weight gradients there.
 
-    For `Blocks` the gradients are a `pcalm.blocks.ParameterGradients`, one per parameter.
+    Each gradient lies in memory as its parameter does. For `Blocks` the gradients are a
+    `pcalm.blocks.ParameterGradients`, one per parameter.
     """
 
     state: State

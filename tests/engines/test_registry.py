@@ -9,7 +9,7 @@ import torch
 
 import pcalm
 from pcalm.engines import ENGINES, MODULES, load, reasons, reference, resolve
-from pcalm.methods import PCALM
+from pcalm.methods import BP, PC, PCALM
 from tests.conftest import draw
 
 
@@ -19,6 +19,16 @@ def test_every_engine_is_what_the_registry_promises() -> None:
         engine = load(name)
         assert callable(engine.solve)
         assert engine.__doc__
+
+
+def test_a_gradient_lies_in_memory_as_its_parameter_does(activation: str) -> None:
+    """torch's fused optimisers go through both in memory's order."""
+    net, x, y, _ = draw(activation)
+    for name in pcalm.engines():
+        for method in (BP(), PC(3, 0.2), PCALM(3, 0.2, anchor=0.1)):
+            found = load(name).solve(net, method, x, y, None).gradients
+            for gradient, parameter in zip(found, net.parameters(), strict=True):
+                assert (gradient.shape, gradient.stride()) == (parameter.shape, parameter.stride())
 
 
 def test_reference_works_everywhere() -> None:

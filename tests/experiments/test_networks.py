@@ -93,14 +93,17 @@ def test_the_mlp_as_blocks_is_the_mlp() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "setting", "loss"),
+    ("network", "setting", "loss", "engine"),
     [
-        *((network, setting, "auto") for network in NETWORKS for setting in SETTINGS),
-        *((network, "gauged", loss) for network, loss in product(NETWORKS, LOSSES)),
+        *((network, setting, "auto", "reference") for network in NETWORKS for setting in SETTINGS),
+        *((network, "gauged", loss, "reference") for network, loss in product(NETWORKS, LOSSES)),
+        *((network, setting, "auto", "torch") for network in NETWORKS for setting in SETTINGS),
+        *(("mlp", setting, "auto", "cpu") for setting in SETTINGS),
     ],
 )
-def test_an_update_is_that_of_solve(network: str, setting: str, loss: str) -> None:
-    config = settings(network, loss=loss, dtype="float64", engine="reference", **SETTINGS[setting](5))
+def test_an_update_is_that_of_solve(network: str, setting: str, loss: str, engine: str) -> None:
+    """Whatever the engine: the optimiser gets every entry of the reference's gradient in its place."""
+    config = settings(network, loss=loss, dtype="float64", engine=engine, **SETTINGS[setting](5))
     one = Training([config])
     before = [parameter.detach().clone() for parameter in one.net.parameters()]
     net, method = one.networks.alone(0), one.tracker.method_of(0)

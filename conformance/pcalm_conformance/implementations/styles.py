@@ -1,7 +1,8 @@
 """PC-ALM, PC and BP in the styles that right implementations differ in: where scales are applied, in which order sums
 are taken, whether the skip connection is a part of the matrix, and what is kept between steps.
 
-All do the same arithmetic up to rounding. `python -m pcalm_conformance.rounding_study` measures how much that is.
+All do the same arithmetic up to rounding. `python -m pcalm_conformance.rounding_study` measures how much that is, and
+the suite takes them as it takes any module: `--implementation pcalm_conformance.implementations.styles`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def columns(a: Array, b: Array) -> Array:
     return (np.ascontiguousarray(b.T) @ np.ascontiguousarray(a.T)).T
 
 
-def einsum(a: Array, b: Array) -> Array:
+def by_einsum(a: Array, b: Array) -> Array:
     found: Array = np.einsum("pn,nq->pq", a, b)
     return found
 
@@ -185,7 +186,7 @@ STYLES = (
     Style("scales in the weights", scale="weights"),
     Style("scales in the states", scale="states"),
     Style("samples as columns", columns, scale="weights"),
-    Style("einsum", einsum, keeps_credit=True),
+    Style("einsum", by_einsum, keeps_credit=True),
     Style("pairwise sums", pairwise),
     Style("sequential sums", one_by_one, scale="weights"),
     Style("reversed sums", backwards, scale="states", keeps_credit=True),
@@ -193,3 +194,16 @@ STYLES = (
     Style("skip in the weights", skip_in_weights=True, keeps_credit=True),
     Style("term by term", one_by_one, skip_in_weights=True, term_by_term=True),
 )
+
+
+def implementations(device: str) -> list[str]:
+    """What --implementation MODULE tests."""
+    return [style.name for style in STYLES]
+
+
+def __getattr__(name: str) -> Style:
+    """Styles are attributes of the module by their names, which have spaces."""
+    for style in STYLES:
+        if style.name == name:
+            return style
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
