@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help verify test lint format package docs report peers mutants speed bench bench-quick bench-site bench-compare gate-selftest gpu catalogue clean
+.PHONY: help verify test lint format package docs report peers mutants styles speed bench bench-quick bench-site bench-compare gate-selftest gpu catalogue clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -46,6 +46,10 @@ peers: $(INSTALLED) ## other people's libraries: an environment each, the suite,
 
 mutants: $(INSTALLED) ## the kill matrix: which wrong implementation fails which requirement (under 25 minutes)
 	$(BIN)/python -m pcalm_conformance.kill_matrix
+
+# Slow by design: products are summed term by term in Python, and one style does so in long double.
+styles: $(INSTALLED) ## eleven right styles through the whole suite, which must reject none (about an hour; LEVEL=--full: several)
+	OMP_NUM_THREADS=1 $(BIN)/pytest conformance --implementation pcalm_conformance.implementations.styles --time-limit 600 -n auto $(LEVEL)
 
 speed: $(INSTALLED) ## the speed table and its goals (under 20 minutes; resumes)
 	$(BIN)/python -m benchmarks.speed

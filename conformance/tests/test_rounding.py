@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from pcalm_conformance import oracle, rounding, rounding_study
+from pcalm_conformance import guest, oracle, rounding, rounding_study
 from pcalm_conformance.checking import TESTS, Check, load_tests
 from pcalm_conformance.guest import InProcess
 from pcalm_conformance.implementations.styles import STYLES, Style
@@ -41,6 +41,11 @@ def test_the_problem_that_the_sizes_alone_did_not_bound(style: Style) -> None:
     problem = recipe.problem()
     parts = rounding_study.parts_of_bounds(style.solve(problem), oracle.solve(problem), rounding.bounds(problem))
     assert max(parts) < rounding_study.SAFE
+
+
+def test_the_suite_takes_the_styles_as_a_module() -> None:
+    found = guest.load("pcalm_conformance.implementations.styles", None)
+    assert list(found.values()) == list(STYLES)
 
 
 @EVERY_STYLE
