@@ -164,7 +164,7 @@ def _in_networks(rows: list[Row]) -> str:
         )
     if not sentences:
         return ""
-    return f" Other networks, trained from scratch, go further from where the wave runs freely.{''.join(sentences)}"
+    return f" In other networks the wave runs less freely; what that costs is each network's own.{''.join(sentences)}"
 
 
 def _after_training(needed: list[Row]) -> str:
