@@ -20,41 +20,47 @@ Array = np.ndarray
 
 
 def one_by_one(a: Array, b: Array) -> Array:
-    """a [p, n] b [n, q], term after term in the arrays' dtype."""
-    total = np.zeros((len(a), b.shape[1]), a.dtype)
-    for i in range(len(b)):
-        total = total + a[:, i : i + 1] * b[i]
+    """a [..., p, n] b [..., n, q], term after term in the arrays' dtype."""
+    total = np.zeros_like(a[..., :1] * b[..., :1, :])
+    for i in range(b.shape[-2]):
+        total = total + a[..., i : i + 1] * b[..., i : i + 1, :]
     return total
 
 
 def backwards(a: Array, b: Array) -> Array:
-    return one_by_one(a[:, ::-1], b[::-1])
+    return one_by_one(a[..., ::-1], b[..., ::-1, :])
 
 
 def pairwise(a: Array, b: Array) -> Array:
-    if len(b) == 1:
+    if b.shape[-2] == 1:
         return a * b
-    half = len(b) // 2
-    return pairwise(a[:, :half], b[:half]) + pairwise(a[:, half:], b[half:])
+    half = b.shape[-2] // 2
+    return pairwise(a[..., :half], b[..., :half, :]) + pairwise(a[..., half:], b[..., half:, :])
 
 
 def fused(a: Array, b: Array) -> Array:
     """Every product and its addition with one rounding (products of float64 with 11 bits more)."""
-    wide = np.float64 if a.dtype == np.float32 else np.longdouble
-    total = np.zeros((len(a), b.shape[1]), a.dtype)
-    for i in range(len(b)):
-        total = (total + a[:, i : i + 1].astype(wide) * b[i].astype(wide)).astype(a.dtype)
+    exact, wide = a.dtype, np.float64 if a.dtype == np.float32 else np.longdouble
+    a, b = a.astype(wide), b.astype(wide)
+    total = np.zeros_like(a[..., :1] * b[..., :1, :])
+    for i in range(b.shape[-2]):
+        total = (total + a[..., i : i + 1] * b[..., i : i + 1, :]).astype(exact)
     return total
 
 
 def columns(a: Array, b: Array) -> Array:
     """With the samples as columns of contiguous arrays."""
-    return (np.ascontiguousarray(b.T) @ np.ascontiguousarray(a.T)).T
+    return turned(np.ascontiguousarray(turned(b)) @ np.ascontiguousarray(turned(a)))
 
 
 def by_einsum(a: Array, b: Array) -> Array:
-    found: Array = np.einsum("pn,nq->pq", a, b)
+    found: Array = np.einsum("...pn,...nq->...pq", a, b)
     return found
+
+
+def turned(matrices: Array) -> Array:
+    """The transpose of one matrix, or of each in a stack."""
+    return np.swapaxes(matrices, -1, -2)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Style:
     """One right way to write it.
 
     Attributes:
-        dot: how a product of matrices is summed.
+        dot: how a product of matrices is summed, or each of a stack.
         scale: s_l multiplies the product ("last"), the weights, or the states.
         skip_in_weights: the skip connection is the identity in (I + s_l W_l) where φ is linear; the first term of the
             sum elsewhere.
@@ -78,7 +84,7 @@ class Style:
     keeps_credit: bool = False
 
     def scaled(self, scale: float, states: Array, weights: Array) -> Array:
-        """scale · states [p, n] weights [n, q]."""
+        """scale · states [..., p, n] weights [..., n, q]."""
         if self.scale == "weights":
             return self.dot(states, scale * weights)
         if self.scale == "states":
@@ -89,16 +95,17 @@ class Style:
         """skip + scale · states weights."""
         if not self.skip_in_weights:
             return skip + self.scaled(scale, states, weights)
-        identity = np.eye(len(weights), dtype=weights.dtype)
+        identity = np.broadcast_to(np.eye(weights.shape[-1], dtype=weights.dtype), weights.shape)
         if states is skip:
             return self.dot(skip, identity + scale * weights)
-        return self.dot(np.hstack([skip, states]), np.vstack([identity, scale * weights]))
+        return self.dot(np.concatenate([skip, states], -1), np.concatenate([identity, scale * weights], -2))
 
     def solve(self, problem: Problem) -> Solution:
-        weights, x, y = problem.weights, problem.inputs, problem.targets
-        (width, inputs), depth, batch = weights[0].shape, len(problem.weights), len(problem.inputs)
-        first, block, last = 1 / math.sqrt(inputs), 1 / math.sqrt(width * depth), 1 / width
-        top, hidden = depth - 2, range(depth - 1)
+        """All layers at once, since they move at the same time; the blocks between first and last are one stack."""
+        first, last, x = problem.weights[0], problem.weights[-1], problem.inputs
+        (width, inputs), depth, batch = first.shape, len(problem.weights), len(x)
+        blocks = np.stack(problem.weights[1:-1]) if depth > 2 else np.zeros((0, width, width), first.dtype)
+        s_first, s_block, s_last = 1 / math.sqrt(inputs), 1 / math.sqrt(width * depth), 1 / width
 
         def phi(u: Array) -> Array:
             if problem.activation == "tanh":
@@ -110,75 +117,71 @@ class Style:
                 return 1 - np.tanh(u) ** 2
             return (u > 0).astype(u.dtype) if problem.activation == "relu" else np.ones_like(u)
 
-        def prediction(z: list[Array], layer: int) -> Array:
-            if layer == 0:
-                return self.scaled(first, x, weights[0].T)
-            return self.plus_scaled(z[layer - 1], block, phi(z[layer - 1]), weights[layer].T)
+        at_first = self.scaled(s_first, x, turned(first))[None]
 
-        def loss_signal(z: list[Array]) -> Array:
-            return self.scaled(last, phi(z[top]), weights[-1].T) - y
+        def predictions(z: Array) -> Array:
+            below = z[:-1]
+            return np.concatenate([at_first, self.plus_scaled(below, s_block, phi(below), turned(blocks))])
 
-        def sent(signal: Array, z: list[Array], layer: int) -> Array:
-            """A signal of the layer above, through its weights."""
-            return self.scaled(last if layer == top else block, signal, weights[layer + 1]) * slope(z[layer])
+        def loss_signal(z: Array) -> Array:
+            return self.scaled(s_last, phi(z[-1]), turned(last)) - problem.targets
 
-        def weight_gradients(q: list[Array], z: list[Array]) -> list[Array]:
-            below, signals = [x, *map(phi, z)], [*(-layer for layer in q), loss_signal(z)]
-            scales = [first, *[block] * (depth - 2), last]
-            return [self.scaled(s / batch, d.T, b) for s, d, b in zip(scales, signals, below, strict=True)]
+        def sent_by_loss(z: Array) -> Array:
+            return self.scaled(s_last, loss_signal(z), last) * slope(z[-1])
 
-        start: list[Array] = []
-        for layer in hidden:
-            start.append(prediction(start, layer))
-        z, lam = start, [np.zeros_like(layer) for layer in start]
+        def sent(signals: Array, weights: Array, z: Array) -> Array:
+            """The signals of blocks, through their weights, to the states z that they were given."""
+            return self.scaled(s_block, signals, weights) * slope(z)
+
+        def weight_gradients(q: Array, z: Array) -> list[Array]:
+            of_first = self.scaled(s_first / batch, turned(-q[0]), x)
+            of_blocks = self.scaled(s_block / batch, turned(-q[1:]), phi(z[:-1]))
+            return [of_first, *of_blocks, self.scaled(s_last / batch, turned(loss_signal(z)), phi(z[-1]))]
+
+        forward = [at_first[0]]
+        for weights in blocks:
+            forward.append(self.plus_scaled(forward[-1], s_block, phi(forward[-1]), weights.T))
+        z = start = np.stack(forward)
+        lam = np.zeros_like(z)
         if problem.method == "bp":
-            delta = [sent(loss_signal(z), z, top)]
-            for layer in reversed(hidden[:-1]):
-                delta.insert(0, delta[0] + sent(delta[0], z, layer))
-            return Solution(np.stack(z), np.stack(lam), weight_gradients([-layer for layer in delta], z))
+            delta = [sent_by_loss(z)]
+            for weights, below in zip(blocks[::-1], z[-2::-1], strict=True):
+                delta.insert(0, delta[0] + sent(delta[0], weights, below))
+            return Solution(z, lam, weight_gradients(-np.stack(delta), z))
         if problem.initial is not None:
-            z, lam = (list(part) for part in problem.initial)
+            z, lam = problem.initial
         is_pc = problem.method == "pc"
-        inner = 1 if is_pc else problem.inner_steps
 
-        def each(setting: Any) -> list[float]:
-            """A setting of every hidden layer."""
-            return list(setting) if np.ndim(setting) else [setting] * len(hidden)
+        def each(setting: Any) -> Array:
+            """A setting of every hidden layer [L−1, 1, 1]."""
+            return np.broadcast_to(np.asarray(setting, z.dtype), depth - 1)[:, None, None]
 
         eta, rho, alpha = each(problem.step_size), each(problem.penalty), each(problem.dual_step)
         kappa = each(0.0 if is_pc else problem.anchor)
 
-        def credit(z: list[Array], lam: list[Array]) -> list[Array]:
-            c = [z[layer] - prediction(z, layer) for layer in hidden]
-            if self.term_by_term:
-                return [rho[layer] * (c[layer] + lam[layer] / rho[layer]) for layer in hidden]
-            return [rho[layer] * c[layer] + lam[layer] for layer in hidden]
+        def credit(z: Array, lam: Array) -> Array:
+            c = z - predictions(z)
+            return rho * (c + lam / rho) if self.term_by_term else rho * c + lam
 
-        def primal(z: list[Array], lam: list[Array]) -> list[Array]:
-            q, moved = credit(z, lam), []
-            for layer in hidden:
-                terms = [q[layer]]
-                if layer == top:
-                    terms += [sent(loss_signal(z), z, top)]
-                else:
-                    terms += [-q[layer + 1], -sent(q[layer + 1], z, layer)]
-                if kappa[layer]:
-                    terms += [kappa[layer] * (z[layer] - start[layer])]
-                here = z[layer]
-                for term in terms if self.term_by_term else [sum(terms[1:], terms[0])]:
-                    here = here - eta[layer] * term
-                moved.append(here)
-            return moved
+        def primal(z: Array, lam: Array) -> Array:
+            q, top = credit(z, lam), sent_by_loss(z)[None]
+            from_blocks = sent(q[1:], blocks, z[:-1])
+            terms = [q, np.concatenate([-q[1:], np.zeros_like(top)]), np.concatenate([-from_blocks, top])]
+            if kappa.any():
+                terms += [kappa * (z - start)]
+            for term in terms if self.term_by_term else [sum(terms[1:], terms[0])]:
+                z = z - eta * term
+            return z
 
         for t in range(1, problem.steps + 1):
-            for _ in range(inner):
+            for _ in range(1 if is_pc else problem.inner_steps):
                 z = primal(z, lam)
             if not is_pc and (t < problem.steps or problem.credit == "after"):
-                lam = [lam[layer] + alpha[layer] * (z[layer] - prediction(z, layer)) for layer in hidden]
+                lam = lam + alpha * (z - predictions(z))
         q = credit(z, lam)
         if self.keeps_credit and not is_pc:
-            lam = [q[layer] - rho[layer] * (z[layer] - prediction(z, layer)) for layer in hidden]
-        return Solution(np.stack(z), np.stack(lam), weight_gradients(q, z))
+            lam = q - rho * (z - predictions(z))
+        return Solution(z, lam, weight_gradients(q, z))
 
 
 STYLES = (
