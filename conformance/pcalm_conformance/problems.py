@@ -601,7 +601,7 @@ def read_idx(name: str) -> np.ndarray:
     """
     given = os.environ.get("PCALM_DATA")
     for folder in [Path(given), DEBIAN] if given else [DEBIAN]:
-        for file in (folder / "fashion-mnist" / name, folder / name, folder / f"{name}.gz"):
+        for file in (place / part for place in (folder / "fashion-mnist", folder) for part in (name, f"{name}.gz")):
             if file.is_file():
                 content = file.read_bytes()
                 content = gzip.decompress(content) if file.suffix == ".gz" else content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from pcalm_conformance import checking
 from pcalm_conformance.checking import TESTS, Check
 from pcalm_conformance.guest import InProcess
+from pcalm_conformance.implementations.styles import STYLES
+from pcalm_conformance.problems import Recipe
 
 checking.load_tests()
 QUICK = [identity for identity, test in TESTS.items() if test.cases("quick")]
@@ -44,3 +47,21 @@ def test_jax_conforms(requirement: str) -> None:
 @pytest.mark.parametrize("requirement", SINGLE)
 def test_conforms_in_single_precision(requirement: str) -> None:
     conforms("numpy_loop", requirement, "float32")
+
+
+def small(identity: str) -> list[Recipe]:
+    """The requirement's cases that only --full has, up to 256 hidden units."""
+    before = set(TESTS[identity].cases("default"))
+    return [
+        case
+        for case in TESTS[identity].cases("full")
+        if isinstance(case, Recipe) and case.depth * case.width <= 256 and case not in before
+    ]
+
+
+@pytest.mark.parametrize("identity", [identity for identity in QUICK if small(identity)])
+def test_what_only_the_full_level_asks_is_true(identity: str) -> None:
+    test = dataclasses.replace(TESTS[identity], cases=lambda level: small(identity))
+    check = Check(InProcess(STYLES[0]), test.requirement, "full")
+    test.run(check)
+    assert check.measurements

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,3 +122,16 @@ def test_learned_weights_of_a_batch_are_found_again() -> None:
     for batch, gauge in itertools.product((8, 16), (None, "adjoint")):
         LEARNED.but(seed=5, batch=batch, gauge=gauge).problem()
     assert problems._learned.cache_info().misses == before + 1
+
+
+@pytest.mark.parametrize("folder", ["", "fashion-mnist"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_lie_in_the_named_folder_or_in_its_data_set_s(
+    packed: bool, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, *range(6)])
+    (tmp_path / folder).mkdir(exist_ok=True)
+    file = tmp_path / folder / ("train-labels-idx1-ubyte" + ".gz" * packed)
+    file.write_bytes(gzip.compress(content) if packed else content)
+    monkeypatch.setenv("PCALM_DATA", str(tmp_path))
+    assert problems.read_idx("train-labels-idx1-ubyte").tolist() == [[0, 1, 2], [3, 4, 5]]
