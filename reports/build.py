@@ -94,7 +94,7 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
         "",
     ]
 
-    for number, finding in enumerate(findings.findings(headline, found), 1):
+    for number, finding in enumerate(findings.findings(headline, deep, found), 1):
         drawn[finding.figure.id] = finding.figure
         lines += [f"## {number}. {escape(finding.title)}", "", *_wrapped(escape(finding.text)), ""]
         lines += [*_image(finding.figure), ""]

@@ -17,6 +17,7 @@ from pcalm.report.tables import Table
 
 ACTIVATION = "relu"
 PAPERS = ("PC, 2L", "PC-ALM, 2L")
+IN_THE_DEEPEST = tuple(at(*kind) for kind in (("pc", 2.0), ("pcalm", 2.0), ("anchored", 2.0), ("gauged", 2.0)))
 EXTENSIONS = tuple(at(*kind) for kind in (("anchored", 1.25), ("anchored", 2.0), ("gauged", 2.0)))
 Row = dict[str, Any]
 
@@ -30,9 +31,9 @@ class Finding(NamedTuple):
     tables: list[Table]
 
 
-def findings(headline: Results, everything: Results) -> list[Finding]:
-    """Those that there is data for; `headline` holds the runs of the grid only."""
-    found = [papers_claim(headline), anchoring_and_gauge(headline), where_it_stops(headline, everything)]
+def findings(headline: Results, deep: Results, everything: Results) -> list[Finding]:
+    """Those that there is data for; `headline` holds the runs of the grid only, `deep` those of far deeper networks."""
+    found = [papers_claim(headline), anchoring_and_gauge(headline, deep), where_it_stops(headline, everything)]
     return [each for each in found if each is not None]
 
 
@@ -60,7 +61,7 @@ def papers_claim(headline: Results) -> Finding | None:
     return Finding("The paper's claim holds: PC-ALM learns what BP learns", text, drawn[0], [summary])
 
 
-def anchoring_and_gauge(headline: Results) -> Finding | None:
+def anchoring_and_gauge(headline: Results, deep: Results) -> Finding | None:
     drawn = [figure for figure in budget_figures.figures(headline) if figure.id == "trained-alignment"]
     alignment = _table(budgets.tables(headline), "trained-alignment")
     trained = {
@@ -88,8 +89,31 @@ def anchoring_and_gauge(headline: Results) -> Finding | None:
         "What anchoring and the gauge buy in accuracy, over all cells",
     )
     text += _in_accuracy([row for row in _rows(summary) if _is_relu(row)])
-    text += _in_gradients()
-    return Finding("Anchoring and a gauge bring the gradient closer to BP's", text, drawn[0], [alignment, summary])
+    deepest = _of_the_deepest(deep)
+    text += _in_the_deepest(_rows(deepest)) + _in_gradients()
+    shown = [alignment, summary, deepest]
+    return Finding("Anchoring and a gauge bring the gradient closer to BP's", text, drawn[0], shown)
+
+
+def _of_the_deepest(deep: Results) -> Table:
+    """The accuracy in the cells of far deeper networks that were trained by every method."""
+    return rows_of(
+        _table(overview.tables(deep), "overview"),
+        lambda row: all(row.get(name) is not None for name in ("BP", *IN_THE_DEEPEST)),
+        "deepest",
+        "What anchoring and the gauge buy in the deepest networks",
+    )
+
+
+def _in_the_deepest(rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    row = max(rows, key=lambda each: int(each["L"]))
+    others = ", ".join(f"{name.partition(',')[0]} {row[name]:.1f}" for name in IN_THE_DEEPEST)
+    return (
+        f" Both pay most where the chain is longest: with {row['L']} layers of width {row['N']}, BP gets {row['BP']:.1f} % "
+        f"of the test images right, and at 2L {others}."
+    )
 
 
 def _in_accuracy(rows: list[Row]) -> str:

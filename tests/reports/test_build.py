@@ -117,7 +117,16 @@ def test_a_findings_numbers_are_those_of_its_tables(made: dict[str, str]) -> Non
         assert f"by {least.lstrip('-')} points at worst" in text
 
 
+def test_the_deepest_networks_are_told_of_from_their_table(made: dict[str, str]) -> None:
+    second = re.split(r"^## ", made["results.md"], flags=re.MULTILINE)[2]
+    (row,) = re.findall(r"^\|(.* 1000 .*)\|$", second, re.MULTILINE)
+    text = " ".join(second.split())
+    *_, bp, pc, pcalm, anchored, gauged = (cell.strip() for cell in row.split("|"))
+    assert f"BP gets {bp} % of the test images right, and at 2L PC {pc}, PC-ALM {pcalm}, anchored PC-ALM" in text
+    assert f"anchored PC-ALM {anchored}, gauged anchored PC-ALM {gauged}." in text
+
+
 def test_without_data_there_is_no_finding(tmp_path: Path) -> None:
     records.write(tmp_path, record("bp", dataset="fashion-mnist"))
     found = results.load(tmp_path)
-    assert findings.findings(found, found) == []
+    assert findings.findings(found, found, found) == []
