@@ -111,8 +111,8 @@ def _in_the_deepest(rows: list[Row]) -> str:
     row = max(rows, key=lambda each: int(each["L"]))
     others = ", ".join(f"{name.partition(',')[0]} {row[name]:.1f}" for name in IN_THE_DEEPEST)
     return (
-        f" Both pay most where the chain is longest: with {row['L']} layers of width {row['N']}, BP gets {row['BP']:.1f} % "
-        f"of the test images right, and at 2L {others}."
+        f" Both pay most where the chain is longest: with {row['L']} layers of width {row['N']}, BP gets "
+        f"{row['BP']:.1f} % of the test images right, and at 2L {others}."
     )
 
 
@@ -165,30 +165,30 @@ def where_it_stops(headline: Results, everything: Results) -> Finding | None:
 
 
 def _in_networks(rows: list[Row]) -> str:
-    """Of every other network BP's accuracy, what the paper's method loses, and the method that loses least."""
-    sentences = []
+    """Of every other network what the paper's method loses, and the method and budget that lose least."""
+    told = []
     cells: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        cells.setdefault(tuple(row.get(name) for name in ("network", "data set", "L", "N", "lr", "epochs")), []).append(
-            row
-        )
-    for (network, dataset, depth, *_), cell in cells.items():
-        exact = next((row for row in cell if row["method"] == name_of("bp") and row["accuracy"] is not None), None)
-        others = [row for row in cell if row["minus BP"] is not None]
-        if exact is None or not others:
+        cell = tuple(row.get(name) for name in ("network", "data set", "L", "N", "lr", "epochs"))
+        cells.setdefault(cell, []).append(row)
+    papers = [name_of(each) for each in ("pcalm", "pcalm-tracked")]
+    for (network, dataset, *_), runs in cells.items():
+        compared = [row for row in runs if row["minus BP"] is not None]
+        plain = next((row for row in compared if row["method"] in papers and row["T/L"] == 2), None)
+        if plain is None:
             continue
-        best = max(others, key=lambda row: row["minus BP"])
-        papers = [name_of(each) for each in ("pcalm", "pcalm-tracked")]
-        plain = [row for row in others if row["method"] in papers and row["T/L"] == 2 and row is not best]
-        loss = "".join(f" {row['method']} at 2L {row['minus BP']:+.1f} points;" for row in plain)
+        best = max(compared, key=lambda row: row["minus BP"])
         where = " on ".join(str(each) for each in (network, dataset) if each is not None)
-        sentences.append(
-            f" {where or 'Blocks'} (L = {depth}): BP {exact['accuracy']:.1f} %;{loss} the best, {best['method']} at "
-            f"{best['T/L']:g}L, {best['minus BP']:+.1f}, with a cosine of {best['cosine to BP']:.2f} in the end."
+        told.append(
+            f"{where or 'blocks'} {plain['minus BP']:+.1f}, and {best['minus BP']:+.1f} ({best['method']} at "
+            f"{best['T/L']:g}L, with a cosine of {best['cosine to BP']:.2f} in the end)"
         )
-    if not sentences:
+    if not told:
         return ""
-    return f" In other networks the wave runs less freely; what that costs is each network's own.{''.join(sentences)}"
+    return (
+        " In other networks the wave runs less freely, and what that costs is each network's own. The points that "
+        f"PC-ALM at 2L wins or loses against BP, and the best of all methods and budgets: {'; '.join(told)}."
+    )
 
 
 def _after_training(needed: list[Row]) -> str:
