@@ -10,8 +10,9 @@
                   at initialisation, trained by BP, and trained by the method itself
     cost          CPU seconds of a weight update, for every kind of run in the shipped training.csv
 
-Interrupted at any time, the same command goes on with the cells that are missing; the file holds those that are there,
-and names the others. Each file holds the settings, its rows, and where they come from: commit, machine, versions, date.
+Interrupted at any time, or with more cells than before, the same command goes on with those that are missing; the file
+holds those that are there, and names the others. Each file holds the settings, its rows, and where they come from:
+commit, machine, versions, date.
 All of it is measured on the first 64 training images of Fashion-MNIST, at initialisation where nothing else is said,
 with η = 1/λ_max. `credit` fits arrival = factor · distance^exponent over distances d = L − l ≥ 3. Networks of `budgets`
 are trained for one epoch as `pcalm train` does, and λ_max is that of the weights measured; anchored methods keep a
@@ -481,13 +482,15 @@ def _finished_cells(partial: Path) -> list[Row]:
 
 
 def _shipped_cells(path: Path, cells: list[tuple[Any, ...]]) -> list[Row]:
-    """Those of an incomplete measurement that came without the file beside it; its rows begin with their cell."""
+    """Those of an incomplete measurement that came without the file beside it; its rows begin with their cell. None of
+    a complete one, which is measured anew."""
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if not content.get("missing"):
-        return []
     found: dict[tuple[Any, ...], list[Any]] = {}
-    for row in content["rows"]:
+    for row in content.get("rows", []):
         found.setdefault(tuple(row[: len(cells[0])]), []).append(row)
+    found = {cell: found[cell] for cell in cells if cell in found}
+    if not found or len(found) == len(cells):
+        return []
     seconds = round(content["seconds"] / len(found), 2)
     shared = {"commit": content["commit"], "seconds": seconds}
     return [{**shared, "cell": list(cell), "found": {"rows": rows}} for cell, rows in found.items()]

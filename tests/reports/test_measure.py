@@ -82,6 +82,11 @@ def test_an_interrupted_measurement_is_written_with_what_is_there_and_goes_on(
     assert [row[4] for row in found["rows"]] == [0, 1, 2]
     assert "missing" not in found
     assert [path.name for path in tmp_path.iterdir()] == ["budgets.json"]
+    cells.append((*first[:4], 3))  # as the cells of "cost" do when runs are added
+    measure.measure("budgets", tmp_path)
+    assert ran == [0, 1, 1, 2, 3]
+    measure.measure("budgets", tmp_path)
+    assert ran == [0, 1, 1, 2, 3, 0, 1, 2, 3]  # of what is complete, the command asks for another measurement
 
 
 def test_what_a_run_costs_is_measured_for_every_kind_of_run_that_is_shipped(tmp_path: Path) -> None:
