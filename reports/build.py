@@ -14,6 +14,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas
@@ -57,6 +58,18 @@ KILL_MATRIX = HERE.parent / "conformance" / "pcalm_conformance" / "kill_matrix.j
 # The headline grid: all of it, so that what is missing can be said.
 SHORT = (("bp", 0.0), ("pc", 2.0), ("pcalm", 2.0), ("gauged", 2.0))
 METHODS = {"relu": (*SHORT[:3], ("anchored", 1.25), ("anchored", 2.0), SHORT[3]), "tanh": SHORT, "linear": SHORT}
+CELL = {"activation": Column("activation"), "width": Column("N", "d"), "depth": Column("L", "d")}
+# Widest last.
+HEADLINE = {(name, width, depth): METHODS[name] for width, depth, name in product(SIZES, SIZES, METHODS)}
+# The same for networks of blocks, by data set.
+TRACKED = ("pc-tracked", "pcalm-tracked", "anchored", "gauged")
+BLOCKS_METHODS = {
+    dataset: (("bp", 0.0), *((name, budget) for name in TRACKED for budget in budgets))
+    for dataset, budgets in (("digits", (2.0, 3.0, 4.0)), ("fashion-mnist", (2.0,)))
+}
+NETWORKS = ("conv", "transformer", "plain-mlp", "plain-conv")
+BLOCKS_CELL = {"dataset": Column("data set"), "network": Column("network")}
+BLOCKS = {(name, network): BLOCKS_METHODS[name] for name, network in product(BLOCKS_METHODS, NETWORKS)}
 SEEDS = (0, 1, 2)
 DEEP = 500  # layers
 README = HERE.parent / "README.md"
@@ -113,7 +126,10 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
             lines.extend([f"## {title}", "", *shown])
 
     def lacking(source: Results) -> list[Table]:
-        return [missing.table(source.training, SIZES, SIZES, METHODS, SEEDS)]
+        return [missing.table(source.training, CELL, HEADLINE, SEEDS)]
+
+    def lacking_blocks(source: Results) -> list[Table]:
+        return [missing.table(source.training, BLOCKS_CELL, BLOCKS, SEEDS)]
 
     accuracies = (overview.tables, _without("pairs-summary", pairs.tables), lacking, cost.tables, accuracy.tables)
     show(
@@ -126,7 +142,9 @@ def _text(found: Results, drawn: dict[str, Figure]) -> list[str]:
     show("Settings chosen on held-out training samples", choices, overview.tables)
     blocks = networks.of_blocks(found)
     show(
-        "Convolutions, attention and plain networks", blocks, networks_in_training.figures, networks.tables, cost.tables
+        "Convolutions, attention and plain networks",
+        blocks,
+        *(networks_in_training.figures, networks.tables, lacking_blocks, cost.tables),
     )
     show("Alignment with BP after training", found, after_training)
     show(

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from typing import Any
 
 import pandas
 
 from pcalm.report.comparisons.methods import at
 from pcalm.report.tables import Column, Table, TableBuilder
 
+Method = tuple[str, float]
+
 
 def table(
     training: pandas.DataFrame,
-    widths: Sequence[int],
-    depths: Sequence[int],
-    methods: Mapping[str, Sequence[tuple[str, float]]],
+    columns: Mapping[str, Column],
+    planned: Mapping[Any, Sequence[Method]],
     seeds: Sequence[int],
 ) -> Table:
-    """The runs of a grid that are not there: activation, width, depth, how many of how many, and which; widest last.
+    """The runs of a grid that are not there: their cell, how many of how many, and which.
 
-    `methods` are those of each activation, with their budgets T/L.
+    `columns` are the fields of a record that make a cell, and how they are shown; `planned` says of every cell, a tuple
+    of them, in the order of the table, which methods it should have, with their budgets T/L; its first field decides.
     """
-    columns = [Column("activation"), Column("N", "d"), Column("L", "d"), Column("runs", "d"), Column("missing", "d")]
-    planned = "; ".join(f"{name}: {', '.join(at(*method) for method in each)}" for name, each in methods.items())
-    note = f"Of seeds {', '.join(map(str, seeds))} and {planned}."
-    built = TableBuilder("missing", "Runs that are still to come", [*columns, Column("which")], [note])
-    names = ["activation", "width", "depth", "setting", "budget", "seed"]
+    grids = {cell[0]: ", ".join(at(*method) for method in methods) for cell, methods in planned.items()}
+    note = f"Of seeds {', '.join(map(str, seeds))} and {'; '.join(f'{name}: {each}' for name, each in grids.items())}."
+    shown = [*columns.values(), Column("runs", "d"), Column("missing", "d"), Column("which")]
+    built = TableBuilder("missing", "Runs that are still to come", shown, [note])
+    names = [*columns, "setting", "budget", "seed"]
     there = set(training.assign(budget=training["budget"].fillna(0.0))[names].itertuples(index=False, name=None))
-    for width, depth, (activation, wanted) in product(widths, depths, methods.items()):
-        cell = (activation, width, depth)
-        lacking = {method: [seed for seed in seeds if (*cell, *method, seed) not in there] for method in wanted}
+    for cell, methods in planned.items():
+        lacking = {method: [seed for seed in seeds if (*cell, *method, seed) not in there] for method in methods}
         count = sum(map(len, lacking.values()))
         if count:
             texts = [
@@ -38,6 +39,6 @@ def table(
                 for method, which in lacking.items()
                 if which
             ]
-            every = len(wanted) * len(seeds)
+            every = len(methods) * len(seeds)
             built.add([*cell, every, count, "all" if count == every else "; ".join(texts)], [])
     return built.table()
