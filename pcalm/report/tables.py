@@ -21,9 +21,20 @@ Value = str | int | float | bool | None
 FORMATS = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html", "csv": "csv"}
 SUFFIXES = {"terminal": "txt", "markdown": "md", "latex": "tex", "html": "html", "csv": "csv"}
 MISSING = "–"
+LONG = 80  # characters of a text in the last column of a Markdown table, beyond which it is not padded
 VERDICT = "verdict"
 # What Markdown gives a meaning to: a bar would end a cell, and < begin HTML.
 MEANING = re.compile(r"[\\`*|<>\[\]&~$]|(?<!\w)_|_(?!\w)")
+
+
+def _long(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the last column has a text that others would have to be padded far to match."""
+    return max((len(row[-1]) for row in rows), default=0) > LONG
+
+
+def _unpadded(markdown: str) -> str:
+    """A Markdown table whose last column ends where its texts do."""
+    return re.sub(r"(?:(?<=---)-+| +(?= ))(?= ?\|$)", "", markdown, flags=re.MULTILINE)
 
 
 def escape(text: str) -> str:
@@ -123,7 +134,7 @@ class Table:
                 rows[row][column] = f"**{rows[row][column]}**"
         # Numbers are formatted already; aligning text by the column's kind is all that is left to tabulate.
         align = [self._alignment(index) for index in range(len(self.columns))]
-        return tabulate(
+        drawn = tabulate(
             rows,
             headers,
             tablefmt=FORMATS[form],
@@ -131,6 +142,7 @@ class Table:
             colalign=align if rows else None,
             maxcolwidths=list(widths) if widths else None,
         )
+        return _unpadded(drawn) if form == "markdown" and _long(rows) and align[-1] == "left" else drawn
 
     def section(self, form: str = "terminal", level: int = 2) -> str:
         """Title, table and notes: on a terminal or in Markdown."""

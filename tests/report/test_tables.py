@@ -78,3 +78,14 @@ def test_wrong_shapes_and_formats_are_errors() -> None:
         Table("t", "T", (Column("a"),), ((1,),), sources=((), ()))
     with pytest.raises(ValueError, match="form must be one of terminal, markdown, latex, html, csv, got 'pdf'"):
         TABLE.render("pdf")
+
+
+@pytest.mark.parametrize("length", [80, 81])
+def test_short_texts_are_padded_to_a_long_one_but_for_the_last_column_of_markdown(length: int) -> None:
+    table = Table("padded", "Padded", (Column("name"), Column("which")), (("a", "x" * length), ("long", "all")))
+    heading, line, first, second = table.render("markdown").splitlines()
+    assert first == f"| a      | {'x' * length} |"
+    if length <= 80:
+        assert {len(each) for each in (heading, line, first, second)} == {len(first)}
+    else:
+        assert [heading, line, second] == ["| name   | which |", "|--------|---|", "| long   | all |"]
