@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas
 
 from pcalm.experiments.grid import SIZES
+from pcalm.experiments.networks import NETWORKS
 from pcalm.experiments.storage import write_text
 from pcalm.report import results
 from pcalm.report.comparisons import (
@@ -67,9 +68,12 @@ BLOCKS_METHODS = {
     dataset: (("bp", 0.0), *((name, budget) for name in TRACKED for budget in budgets))
     for dataset, budgets in (("digits", (2.0, 3.0, 4.0)), ("fashion-mnist", (2.0,)))
 }
-NETWORKS = ("conv", "transformer", "plain-mlp", "plain-conv")
 BLOCKS_CELL = {"dataset": Column("data set"), "network": Column("network")}
-BLOCKS = {(name, network): BLOCKS_METHODS[name] for name, network in product(BLOCKS_METHODS, NETWORKS)}
+BLOCKS = {
+    (name, network): BLOCKS_METHODS[name]
+    for name, network in product(BLOCKS_METHODS, NETWORKS)
+    if network != networks.MLP
+}
 SEEDS = (0, 1, 2)
 DEEP = 500  # layers
 README = HERE.parent / "README.md"

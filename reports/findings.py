@@ -17,7 +17,7 @@ from pcalm.report.tables import Table
 
 ACTIVATION = "relu"
 PAPERS = ("PC, 2L", "PC-ALM, 2L")
-IN_THE_DEEPEST = tuple(at(*kind) for kind in (("pc", 2.0), ("pcalm", 2.0), ("anchored", 2.0), ("gauged", 2.0)))
+IN_THE_DEEPEST = (*PAPERS, at("anchored", 2.0), at("gauged", 2.0))
 EXTENSIONS = tuple(at(*kind) for kind in (("anchored", 1.25), ("anchored", 2.0), ("gauged", 2.0)))
 Row = dict[str, Any]
 
