@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,12 +19,36 @@ from pcalm_conformance.protocol import Problem, Solution
 Array = np.ndarray
 
 
+Dot = Callable[[Array, Array], Array]
+
+
+def in_cache(dot: Dot, a: Array, b: Array) -> Array:
+    """The products of a stack, by as many of its matrices at a time as make 256 KiB of a result."""
+    b = np.ascontiguousarray(b)
+    if a.ndim == 2:
+        return dot(a, b)
+    part = max(1, 2**18 // (a.shape[-2] * b.shape[-1] * a.itemsize))
+    return np.concatenate([dot(a[i : i + part], b[i : i + part]) for i in range(0, max(1, len(a)), part)])
+
+
+def in_turn(a: Array, b: Array) -> Array:
+    total = a[..., :1] * b[..., :1, :]
+    term = np.empty_like(total)
+    for i in range(1, b.shape[-2]):
+        total += np.multiply(a[..., i : i + 1], b[..., i : i + 1, :], out=term)
+    return total
+
+
+def by_halves(a: Array, b: Array) -> Array:
+    if b.shape[-2] == 1:
+        return a * b
+    half = b.shape[-2] // 2
+    return by_halves(a[..., :half], b[..., :half, :]) + by_halves(a[..., half:], b[..., half:, :])
+
+
 def one_by_one(a: Array, b: Array) -> Array:
     """a [..., p, n] b [..., n, q], term after term in the arrays' dtype."""
-    total = np.zeros_like(a[..., :1] * b[..., :1, :])
-    for i in range(b.shape[-2]):
-        total = total + a[..., i : i + 1] * b[..., i : i + 1, :]
-    return total
+    return in_cache(in_turn, a, b)
 
 
 def backwards(a: Array, b: Array) -> Array:
@@ -32,10 +56,7 @@ def backwards(a: Array, b: Array) -> Array:
 
 
 def pairwise(a: Array, b: Array) -> Array:
-    if b.shape[-2] == 1:
-        return a * b
-    half = b.shape[-2] // 2
-    return pairwise(a[..., :half], b[..., :half, :]) + pairwise(a[..., half:], b[..., half:, :])
+    return in_cache(by_halves, a, b)
 
 
 def fused(a: Array, b: Array) -> Array:
@@ -63,6 +84,15 @@ def turned(matrices: Array) -> Array:
     return np.swapaxes(matrices, -1, -2)
 
 
+class Layers(NamedTuple):
+    """The hidden layers' states z, their φ(z) and φ'(z), and the residuals c, as stacks."""
+
+    z: Array
+    phi: Array
+    slope: Array
+    c: Array
+
+
 @dataclass(frozen=True)
 class Style:
     """One right way to write it.
@@ -77,7 +107,7 @@ class Style:
     """
 
     name: str
-    dot: Callable[[Array, Array], Array] = np.matmul
+    dot: Dot = np.matmul
     scale: str = "last"
     skip_in_weights: bool = False
     term_by_term: bool = False
@@ -112,60 +142,62 @@ class Style:
                 return np.tanh(u)
             return np.maximum(u, 0) if problem.activation == "relu" else u
 
-        def slope(u: Array) -> Array:
+        def slope(activity: Array) -> Array:
+            """φ' by φ."""
             if problem.activation == "tanh":
-                return 1 - np.tanh(u) ** 2
-            return (u > 0).astype(u.dtype) if problem.activation == "relu" else np.ones_like(u)
+                return 1 - activity**2
+            return (activity > 0).astype(activity.dtype) if problem.activation == "relu" else np.ones_like(activity)
 
         at_first = self.scaled(s_first, x, turned(first))[None]
 
-        def predictions(z: Array) -> Array:
-            below = z[:-1]
-            return np.concatenate([at_first, self.plus_scaled(below, s_block, phi(below), turned(blocks))])
+        def at(z: Array) -> Layers:
+            activity, below = phi(z), z[:-1]
+            sent_up = below if activity is z else activity[:-1]
+            predictions = np.concatenate([at_first, self.plus_scaled(below, s_block, sent_up, turned(blocks))])
+            return Layers(z, activity, slope(activity), z - predictions)
 
-        def loss_signal(z: Array) -> Array:
-            return self.scaled(s_last, phi(z[-1]), turned(last)) - problem.targets
+        def loss_signal(of: Layers) -> Array:
+            return self.scaled(s_last, of.phi[-1], turned(last)) - problem.targets
 
-        def sent_by_loss(z: Array) -> Array:
-            return self.scaled(s_last, loss_signal(z), last) * slope(z[-1])
+        def sent_by_loss(of: Layers) -> Array:
+            return self.scaled(s_last, loss_signal(of), last) * of.slope[-1]
 
-        def sent(signals: Array, weights: Array, z: Array) -> Array:
-            """The signals of blocks, through their weights, to the states z that they were given."""
-            return self.scaled(s_block, signals, weights) * slope(z)
+        def sent(signals: Array, weights: Array, slopes: Array) -> Array:
+            """The signals of blocks, through their weights, to the states below that have these slopes."""
+            return self.scaled(s_block, signals, weights) * slopes
 
-        def weight_gradients(q: Array, z: Array) -> list[Array]:
+        def weight_gradients(q: Array, of: Layers) -> list[Array]:
             of_first = self.scaled(s_first / batch, turned(-q[0]), x)
-            of_blocks = self.scaled(s_block / batch, turned(-q[1:]), phi(z[:-1]))
-            return [of_first, *of_blocks, self.scaled(s_last / batch, turned(loss_signal(z)), phi(z[-1]))]
+            of_blocks = self.scaled(s_block / batch, turned(-q[1:]), of.phi[:-1])
+            return [of_first, *of_blocks, self.scaled(s_last / batch, turned(loss_signal(of)), of.phi[-1])]
 
         forward = [at_first[0]]
         for weights in blocks:
             forward.append(self.plus_scaled(forward[-1], s_block, phi(forward[-1]), weights.T))
-        z = start = np.stack(forward)
-        lam = np.zeros_like(z)
+        start = np.stack(forward)
+        lam = np.zeros_like(start)
         if problem.method == "bp":
-            delta = [sent_by_loss(z)]
-            for weights, below in zip(blocks[::-1], z[-2::-1], strict=True):
-                delta.insert(0, delta[0] + sent(delta[0], weights, below))
-            return Solution(z, lam, weight_gradients(-np.stack(delta), z))
-        if problem.initial is not None:
-            z, lam = problem.initial
+            layers = at(start)
+            delta = [sent_by_loss(layers)]
+            for weights, slopes in zip(blocks[::-1], layers.slope[-2::-1], strict=True):
+                delta.insert(0, delta[0] + sent(delta[0], weights, slopes))
+            return Solution(start, lam, weight_gradients(-np.stack(delta), layers))
+        first_z, lam = (start, lam) if problem.initial is None else problem.initial
         is_pc = problem.method == "pc"
 
         def each(setting: Any) -> Array:
             """A setting of every hidden layer [L−1, 1, 1]."""
-            return np.broadcast_to(np.asarray(setting, z.dtype), depth - 1)[:, None, None]
+            return np.broadcast_to(np.asarray(setting, start.dtype), depth - 1)[:, None, None]
 
         eta, rho, alpha = each(problem.step_size), each(problem.penalty), each(problem.dual_step)
         kappa = each(0.0 if is_pc else problem.anchor)
 
-        def credit(z: Array, lam: Array) -> Array:
-            c = z - predictions(z)
+        def credit(c: Array, lam: Array) -> Array:
             return rho * (c + lam / rho) if self.term_by_term else rho * c + lam
 
-        def primal(z: Array, lam: Array) -> Array:
-            q, top = credit(z, lam), sent_by_loss(z)[None]
-            from_blocks = sent(q[1:], blocks, z[:-1])
+        def primal(of: Layers, lam: Array) -> Array:
+            q, top, z = credit(of.c, lam), sent_by_loss(of)[None], of.z
+            from_blocks = sent(q[1:], blocks, of.slope[:-1])
             terms = [q, np.concatenate([-q[1:], np.zeros_like(top)]), np.concatenate([-from_blocks, top])]
             if kappa.any():
                 terms += [kappa * (z - start)]
@@ -173,15 +205,16 @@ class Style:
                 z = z - eta * term
             return z
 
+        layers = at(first_z)
         for t in range(1, problem.steps + 1):
             for _ in range(1 if is_pc else problem.inner_steps):
-                z = primal(z, lam)
+                layers = at(primal(layers, lam))
             if not is_pc and (t < problem.steps or problem.credit == "after"):
-                lam = lam + alpha * (z - predictions(z))
-        q = credit(z, lam)
+                lam = lam + alpha * layers.c
+        q = credit(layers.c, lam)
         if self.keeps_credit and not is_pc:
-            lam = q - rho * (z - predictions(z))
-        return Solution(z, lam, weight_gradients(q, z))
+            lam = q - rho * layers.c
+        return Solution(layers.z, lam, weight_gradients(q, layers))
 
 
 STYLES = (
