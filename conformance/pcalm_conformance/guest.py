@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -65,6 +66,12 @@ def fit(module: Any, name: str, device: str) -> Any:
     implementation = getattr(module, name)
     if not callable(getattr(implementation, "solve", None)):
         raise CannotLoad(f"{name!r} has no solve(problem); see pcalm_conformance/protocol.py")
+    if isinstance(implementation, type) and not takes_one(implementation.solve):
+        raise CannotLoad(f"{name!r} is a class, and its solve() needs an instance: name one, as in impl = {name}()")
+    if not takes_one(implementation.solve):
+        raise CannotLoad(
+            f"{name!r}: solve(problem) must take one argument, has solve{inspect.signature(implementation.solve)}"
+        )
     if device != "cpu" and dataclasses.is_dataclass(implementation) and hasattr(implementation, "device"):
         implementation = dataclasses.replace(implementation, device=device)  # type: ignore[type-var]
     given = getattr(implementation, "name", None)
@@ -74,6 +81,19 @@ def fit(module: Any, name: str, device: str) -> Any:
             f"got {'none' if given is None else shortened(safe(repr, given))}"
         )
     return implementation
+
+
+def takes_one(function: Any) -> bool:
+    """Whether it can be called with one argument; True where Python cannot tell."""
+    try:
+        parameters = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        parameters.bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 def fit_name(name: str) -> bool:
@@ -182,7 +202,10 @@ class InProcess:
 
     def supports(self, problem: Problem) -> bool:
         asked = getattr(self.implementation, "supports", None)
-        return True if asked is None else bool(asked(problem))
+        answer = True if asked is None else asked(problem)
+        if answer is None:
+            raise TypeError("supports() must return True or False, got None")
+        return bool(answer)
 
 
 def arrays(found: Any, problem: Problem) -> list[Any]:
@@ -213,19 +236,26 @@ def misshapen(found: Any, problem: Problem) -> Iterable[str]:
     )
     missing = [name for name in wanted if getattr(found, name, None) is None]
     if missing:
-        yield f"solve() must return an object with {', '.join(wanted)}; {', '.join(missing)} missing"
+        yield (
+            f"solve() must return an object with {', '.join(wanted)}, such as a Solution; "
+            f"{', '.join(missing)} missing in the {type(found).__name__} that it returned"
+        )
         return
     expected, values = forms(problem), arrays(found, problem)
     if len(values) != len(expected):
         depth = len(problem.weights)
         yield f"gradients must be {depth} arrays, one per weight matrix, got {len(values) - len(expected) + depth}"
         expected = expected[:-depth]
+    same: dict[str, list[str]] = {}  # one sentence for all arrays of which it is true
     for (name, shape), value in zip(expected, values, strict=False):
         array = np.asarray(value)
         if array.shape != shape:
-            yield f"{name} must have shape {list(shape)}, got {list(array.shape)}"
+            same.setdefault(f"must have shape {list(shape)}, got {list(array.shape)}", []).append(name)
         elif array.dtype != np.dtype(problem.dtype):
-            yield f"{name} must be {problem.dtype}, got {array.dtype}"
+            same.setdefault(f"must be {problem.dtype}, got {array.dtype}", []).append(name)
+    for sentence, names in same.items():
+        others = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"{', '.join(names[:3])}{others} {sentence}"
 
 
 def defects(found: Any, problem: Problem) -> list[str]:

@@ -87,6 +87,7 @@ same_name = Right()
 bp_only = Only("bp-only", lambda problem: problem.method == "bp")
 partial = Only("partial", lambda problem: problem.activation == "relu")
 nothing = Only("nothing", lambda problem: False)
+forgetful = Only("forgetful", lambda problem: None)
 nan = Broken("nan", spoil_nan)
 hang = Broken("hang", spoil_hang)
 crash = Broken("crash", spoil_crash)
@@ -98,6 +99,9 @@ dtype = Broken("dtype", lambda problem, found: cast(found, "float16"))
 void = Broken("void", lambda problem, found: None)
 sign = Broken("sign", lambda problem, found: Solution(found.activities, -found.multipliers, found.gradients))
 no_solve = object()
+no_instance = Right
+two_arguments = Right()
+two_arguments.solve = lambda problem, steps: None
 """
 
 
@@ -138,6 +142,8 @@ def suite(tmp_path: Path) -> Any:
         ("no_such_module:impl", "cannot import 'no_such_module'"),
         ("adapters:no_such_name", "module 'adapters' has no 'no_such_name'"),
         ("adapters:no_solve", "'no_solve' has no solve(problem)"),
+        ("adapters:no_instance", "'no_instance' is a class, and its solve() needs an instance: name one"),
+        ("adapters:two_arguments", "solve(problem) must take one argument, has solve(problem, steps)"),
     ],
 )
 def test_what_cannot_be_loaded_ends_the_run_with_one_sentence(suite: Any, spec: str, sentence: str) -> None:
@@ -152,7 +158,7 @@ def test_right_and_wrong_side_by_side(suite: Any, tmp_path: Path) -> None:
     arguments = [
         f"--implementation=adapters:{name}" for name in ("right", "sign", "bp_only", "nan", "shape", "dtype", "void")
     ]
-    broken = [f"--implementation=adapters:{name}" for name in ("raises", "writes")]
+    broken = [f"--implementation=adapters:{name}" for name in ("raises", "writes", "forgetful")]
     status, output, found = suite(
         *arguments, *broken, "--requirement", "DYN-9", "--requirement", "NUM-3", "--markdown", "table.md"
     )
@@ -160,15 +166,16 @@ def test_right_and_wrong_side_by_side(suite: Any, tmp_path: Path) -> None:
     assert found["right/DYN-9"].verdict == found["right/NUM-3"].verdict == "passed"
     assert found["right/DYN-9"].figure is not None
     assert found["bp-only/DYN-9"].verdict == "unsupported"
-    for name in ("sign", "nan", "shape", "dtype", "void", "raises"):
+    for name in ("sign", "nan", "shape", "dtype", "void", "raises", "forgetful"):
         assert found[f"{name}/DYN-9"].verdict == "failed", name
     for name, words in {
         "sign": "error of λ: measured",
         "nan": "activities must be finite, got 1 NaN",
         "shape": "activities must have shape",
-        "dtype": "must be float64, got float16",
-        "void": "activities, multipliers, gradients missing",
+        "dtype": "activities, multipliers, gradients[0] and 4 more must be float64, got float16",
+        "void": "activities, multipliers, gradients missing in the NoneType that it returned",
         "raises": "solve() raised RuntimeError: no such luck",
+        "forgetful": "supports() must return True or False, got None",
     }.items():
         assert words in found[f"{name}/DYN-9"].message, name
     assert found["writes/NUM-3"].verdict == "failed"
