@@ -64,14 +64,13 @@ def fit(module: Any, name: str, device: str) -> Any:
     if not hasattr(module, name):
         raise CannotLoad(f"module {module.__name__!r} has no {name!r}")
     implementation = getattr(module, name)
-    if not callable(getattr(implementation, "solve", None)):
+    solve = getattr(implementation, "solve", None)
+    if not callable(solve):
         raise CannotLoad(f"{name!r} has no solve(problem); see pcalm_conformance/protocol.py")
-    if isinstance(implementation, type) and not takes_one(implementation.solve):
-        raise CannotLoad(f"{name!r} is a class, and its solve() needs an instance: name one, as in impl = {name}()")
-    if not takes_one(implementation.solve):
-        raise CannotLoad(
-            f"{name!r}: solve(problem) must take one argument, has solve{inspect.signature(implementation.solve)}"
-        )
+    if not takes_one(solve):
+        if isinstance(implementation, type):
+            raise CannotLoad(f"{name!r} is a class, and its solve() needs an instance: name one, as in impl = {name}()")
+        raise CannotLoad(f"{name!r}: solve(problem) must take one argument, is solve{inspect.signature(solve)}")
     if device != "cpu" and dataclasses.is_dataclass(implementation) and hasattr(implementation, "device"):
         implementation = dataclasses.replace(implementation, device=device)  # type: ignore[type-var]
     given = getattr(implementation, "name", None)

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ from pcalm_conformance.records import FAILURES, Record
 from pcalm_conformance.requirements import REQUIREMENTS
 from pcalm_conformance.text import printable
 
+SHALLOWEST = 3  # weight matrices: the first, one between hidden layers, and the last
 STASH: pytest.StashKey[Run] = pytest.StashKey()
 
 
@@ -35,6 +37,11 @@ class Run:
             raise pytest.UsageError("--quick and --full exclude each other; give one of them, or none for the default")
         self.level = "quick" if option("--quick") else "full" if option("--full") else "default"
         self.dtype, self.device, self.max_depth = option("--dtype"), option("--device"), option("--max-depth")
+        if self.max_depth is not None and self.max_depth < SHALLOWEST:
+            raise pytest.UsageError(
+                f"--max-depth must be {SHALLOWEST} or more, as networks have {SHALLOWEST} weight matrices at least, "
+                f"got {self.max_depth}"
+            )
         self.time_limit = positive("--time-limit", option("--time-limit"), "seconds")
         memory_limit = positive("--memory-limit", option("--memory-limit"), "GiB") * 2**30
         workplace = Workplace(os.getcwd(), self.device, memory_limit=memory_limit)
@@ -126,7 +133,10 @@ def check_outputs(config: pytest.Config) -> None:
 def chosen_requirements(wanted: list[str] | None, skipped: list[str] | None) -> set[str]:
     """The requirements that any of `wanted` means (all, where None) and none of `skipped`."""
     chosen = set(REQUIREMENTS) if wanted is None else meant("--requirement", wanted)
-    return chosen - meant("--skip-requirement", skipped or [])
+    left = chosen - meant("--skip-requirement", skipped or [])
+    if not left:
+        raise pytest.UsageError(f"--skip-requirement {' '.join(skipped or [])}: no requirement is left to be tested")
+    return left
 
 
 def meant(option: str, prefixes: list[str]) -> set[str]:
@@ -415,6 +425,8 @@ def summary(run: Run, out: Any, detailed: bool) -> None:
         if parts := record_module.parts_text(own):
             out.write_line(f"\n{name}: {parts}")
     if all(record.verdict in record_module.LEFT_OUT for record in run.records):
-        out.write_line("nothing was tested: no requirement is supported by any implementation", red=True)
+        reasons = Counter(record.message or record.verdict for record in run.records)
+        said = "; ".join(f"{count} {printable(reason)}" for reason, count in reasons.most_common(5))
+        out.write_line(f"nothing was tested: {said}", red=True)
     elif not any(record.verdict in record_module.PASSED for record in run.records):
         out.write_line("nothing passed: no requirement is met by any implementation", red=True)

@@ -143,7 +143,7 @@ def suite(tmp_path: Path) -> Any:
         ("adapters:no_such_name", "module 'adapters' has no 'no_such_name'"),
         ("adapters:no_solve", "'no_solve' has no solve(problem)"),
         ("adapters:no_instance", "'no_instance' is a class, and its solve() needs an instance: name one"),
-        ("adapters:two_arguments", "solve(problem) must take one argument, has solve(problem, steps)"),
+        ("adapters:two_arguments", "solve(problem) must take one argument, is solve(problem, steps)"),
     ],
 )
 def test_what_cannot_be_loaded_ends_the_run_with_one_sentence(suite: Any, spec: str, sentence: str) -> None:
@@ -270,7 +270,7 @@ def test_a_run_that_is_killed_leaves_what_it_found(suite: Any, tmp_path: Path) -
 def test_nothing_supported_is_an_error(suite: Any) -> None:
     status, output, found = suite("--implementation", "adapters:nothing", "--requirement", "MOD")
     assert status == 5
-    assert "nothing was tested" in output
+    assert f"nothing was tested: {len(found)} unsupported" in output
     assert {record.verdict for record in found.values()} == {"unsupported"}
 
 
@@ -298,10 +298,14 @@ def test_options_that_narrow(suite: Any) -> None:
     status, output, _ = suite("--implementation", "adapters:right", "--requirement", "XYZ")
     assert status == 4
     assert "--requirement XYZ: no such requirement" in output
-    status, _, found = suite("--implementation", "adapters:right", "--requirement", "MOD-4", "--max-depth", "2")
+    status, output, found = suite("--implementation", "adapters:right", "--requirement", "MOD-1", "--max-depth", "4")
     assert status == 5
-    assert found["right/MOD-4"].verdict == "not run"
-    assert found["right/MOD-4"].message == "deeper than 2"
+    assert found["right/MOD-1"].verdict == "not run"
+    assert found["right/MOD-1"].message == "deeper than 4"
+    assert "nothing was tested: 1 deeper than 4" in output
+    status, output, _ = suite("--implementation", "adapters:right", "--requirement", "LIN", "--skip-requirement", "LIN")
+    assert status == 4
+    assert "--skip-requirement LIN: no requirement is left to be tested" in output
     arguments = ["--implementation", "adapters:right", "--implementation", "adapters:same_name"]
     status, output, _ = suite(*arguments, "--requirement", "MOD-1")
     assert status == 4

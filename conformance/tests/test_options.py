@@ -54,6 +54,7 @@ def test_sensible_options_are_taken() -> None:
         *(("memory_limit", value, "must be a positive, finite number of GiB, got") for value in (0, -1)),
         *(("memory_limit", float(value), f"number of GiB, got {value}") for value in ("nan", "inf")),
         ("full", True, "--quick and --full exclude each other"),
+        *(("max_depth", value, "--max-depth must be 3 or more, as networks have 3") for value in (2, 0, -1)),
         ("python", ["no-such-python"], "--python no-such-python: there is no such program"),
         ("python", [os.sep], "there is no such program"),
         ("python", ["adapter:impl=no-such-python"], "--python no-such-python: there is no such program"),
