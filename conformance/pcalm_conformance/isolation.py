@@ -317,7 +317,8 @@ def called(module: str, names: list[str] | None, workplace: Workplace) -> tuple[
     try:
         answer, _ = guest.ask(LOADING, frame({"ask": "load", "names": names}), Clock(START_LIMIT))
         if "names" not in answer:
-            raise CannotLoad(" ".join(text(answer, "cannot load").split()))
+            reason = " ".join(text(answer, "raised" if "raised" in answer else "cannot load").split())
+            raise CannotLoad(reason + hint_at_name(module))
         found, versions = dict(answer["names"]), dict(answer["versions"])
         words = [word for pairs in (found, versions) for pair in pairs.items() for word in pair]
         source = text(answer, "source")
@@ -327,9 +328,17 @@ def called(module: str, names: list[str] | None, workplace: Workplace) -> tuple[
     except (Breakdown, LookupError, TypeError, ValueError) as error:
         guest.listen()
         last = printable(shortened(" ".join(output.decode(errors="replace").split())[-300:]))
-        raise CannotLoad(f"{error}{f'; it printed: {last}' if last else ''}") from error
+        raise CannotLoad(f"{error}{f'; it printed: {last}' if last else ''}{hint_at_name(module)}") from error
     finally:
         guest.stop(GRACE)
+
+
+def hint_at_name(module: str) -> str:
+    """What may be the matter with a module that cannot be loaded, by its name alone; "" where nothing is."""
+    top = module.partition(".")[0]
+    if top not in sys.stdlib_module_names:
+        return ""
+    return f"; {top!r} is a module of Python's own, too: give the adapter's file another name"
 
 
 def text(answer: dict[str, Any], key: str) -> str:

@@ -364,6 +364,13 @@ def test_what_cannot_be_loaded_is_said_in_a_sentence(before: str, words: str, tm
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["random", "types"])  # one that others import on the way, and one that is there before
+def test_an_adapter_called_as_a_module_of_pythons_own(name: str, tmp_path: Path) -> None:
+    shutil.copy(numpy_loop.__file__, tmp_path / f"{name}.py")
+    with pytest.raises(CannotLoad, match=f"'{name}' is a module of Python's own, too: give the adapter's file another"):
+        called(name, ["impl"], Workplace(str(tmp_path)))
+
+
 def test_an_interpreter_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(
         CannotLoad, match="has ended without a word, and so has what keeps watch over it, while loading"
