@@ -98,12 +98,12 @@ class Answers:
 
     Attributes:
         most: bytes of solutions that are kept; the oldest go first.
-        trained: results of training, by whatever determines them.
+        figures: what was made of answers that are too large or too many to keep, by whatever determines it.
     """
 
     most: int = 256 << 20
     supported: dict[Recipe, bool] = field(default_factory=dict)
-    trained: dict[Any, Any] = field(default_factory=dict)
+    figures: dict[Any, Any] = field(default_factory=dict)
     _solutions: dict[tuple[Recipe, tuple[str, ...]], Solution] = field(default_factory=dict)
     _size: int = 0
 

@@ -299,10 +299,11 @@ def spec_of(item: pytest.Item | None) -> str:
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Ends the processes of an implementation that is not the next one's."""
+    """Ends the processes of an implementation that is not the next one's, and forgets its answers."""
     run = item.config.stash.get(STASH, None)
     if run is not None and (spec := spec_of(item)) in run.subjects and spec != spec_of(nextitem):
         run.subjects[spec].stop()
+        run.answers.pop(spec, None)
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ def train(check: Check, recipe: Recipe, lr: float) -> Trained:
     """
     recipe = recipe.but(batch=BATCH)
     key = recipe.resolved(), lr
-    if key not in check.answers.trained:
-        check.answers.trained[key] = _train(check, recipe, lr)
-    trained: Trained = check.answers.trained[key]
+    if key not in check.answers.figures:
+        check.answers.figures[key] = _train(check, recipe, lr)
+    trained: Trained = check.answers.figures[key]
     return trained
 
 

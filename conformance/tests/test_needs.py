@@ -130,6 +130,19 @@ def test_no_problem_is_solved_for_two_requirements() -> None:
     assert len(keys) == len(set(keys))
 
 
+def test_gradients_too_large_to_keep_are_asked_for_once() -> None:
+    """On the whole grid those of one budget have 160 MiB; here none is kept."""
+    counted = census.Counted(numpy_loop.impl)
+    subject, answers = InProcess(counted), Answers(most=0)
+    solves = []
+    for identity in ("ALN-1", "ALN-2", "ALN-3"):
+        before = counted.solves
+        TESTS[identity].run(Check(subject, REQUIREMENTS[identity], QUICK, answers=answers))
+        solves.append(counted.solves - before)
+    cells = len(TESTS["ALN-1"].cases(QUICK))
+    assert solves == [3 * cells, cells, 0]  # L, 2L and 4L, then PC at 2L
+
+
 def test_repetition_is_not_saved_where_it_is_tested() -> None:
     counted = census.Counted(numpy_loop.impl)
     subject, answers = InProcess(counted), Answers()
