@@ -48,7 +48,7 @@ mutants: $(INSTALLED) ## the kill matrix: which wrong implementation fails which
 	$(BIN)/python -m pcalm_conformance.kill_matrix
 
 # Slow by design: products are summed term by term in Python, and one style does so in long double.
-styles: $(INSTALLED) ## eleven right styles through the whole suite, which must reject none (under an hour; LEVEL=--full: several)
+styles: $(INSTALLED) ## eleven right styles through the whole suite, which must reject none (under an hour; LEVEL=--full: a day)
 	OMP_NUM_THREADS=1 $(BIN)/pytest conformance --implementation pcalm_conformance.implementations.styles --time-limit 600 -n auto $(LEVEL)
 
 speed: $(INSTALLED) ## the speed table and its goals (under 20 minutes; resumes)
