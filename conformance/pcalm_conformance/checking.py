@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from pcalm_conformance.requirements import METHODS, REQUIREMENTS, Requirement
 
 QUICK, DEFAULT, FULL = "quick", "default", "full"
 LEVELS = (QUICK, DEFAULT, FULL)
+Made = TypeVar("Made")
 UNSUPPORTED = "unsupported"
 BOTH = ("states", "gradients")
 
@@ -113,6 +114,13 @@ class Answers:
             if (recipe.resolved(), known) in self._solutions:
                 return self._solutions[recipe.resolved(), known]
         return None
+
+    def once(self, key: Any, make: Callable[[], Made]) -> Made:
+        """What `make` makes of answers, the first time; the same again whenever the key is the same."""
+        if key not in self.figures:
+            self.figures[key] = make()
+        made: Made = self.figures[key]
+        return made
 
     def keep(self, recipe: Recipe, wants: Sequence[str], found: Solution) -> None:
         key = recipe.resolved(), tuple(wants)

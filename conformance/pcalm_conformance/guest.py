@@ -67,10 +67,10 @@ def fit(module: Any, name: str, device: str) -> Any:
     solve = getattr(implementation, "solve", None)
     if not callable(solve):
         raise CannotLoad(f"{name!r} has no solve(problem); see pcalm_conformance/protocol.py")
-    if not takes_one(solve):
+    if parameters := strange_parameters(solve):
         if isinstance(implementation, type):
             raise CannotLoad(f"{name!r} is a class, and its solve() needs an instance: name one, as in impl = {name}()")
-        raise CannotLoad(f"{name!r}: solve(problem) must take one argument, is solve{inspect.signature(solve)}")
+        raise CannotLoad(f"{name!r}: solve(problem) must take one argument, is solve{parameters}")
     if device != "cpu" and dataclasses.is_dataclass(implementation) and hasattr(implementation, "device"):
         implementation = dataclasses.replace(implementation, device=device)  # type: ignore[type-var]
     given = getattr(implementation, "name", None)
@@ -82,17 +82,17 @@ def fit(module: Any, name: str, device: str) -> Any:
     return implementation
 
 
-def takes_one(function: Any) -> bool:
-    """Whether it can be called with one argument; True where Python cannot tell."""
+def strange_parameters(function: Any) -> str:
+    """Those of a function that cannot be called with one argument; "" of one that can, and where Python cannot tell."""
     try:
-        parameters = inspect.signature(function)
+        signature = inspect.signature(function, follow_wrapped=False)  # a decorator may hand over the others
     except (TypeError, ValueError):
-        return True
+        return ""
     try:
-        parameters.bind(None)
+        signature.bind(None)
     except TypeError:
-        return False
-    return True
+        return str(signature)
+    return ""
 
 
 def fit_name(name: str) -> bool:

@@ -17,6 +17,7 @@ from pcalm_conformance.guest import CannotLoad
 from pcalm_conformance.isolation import Workplace, called
 
 NAMED = re.compile(r"([\w.]+(?::[\w.]+)?)=(.+)", re.DOTALL)  # MODULE[:NAME]=PATH
+SHALLOWEST = 3  # weight matrices: the first, one between hidden layers, and the last
 PYTHON_HELP = (
     "the interpreter that runs the implementations and has what they need, NumPy among it (default: this one); "
     "MODULE=PATH or MODULE:NAME=PATH for those alone; may be repeated"

@@ -19,12 +19,11 @@ from pcalm_conformance.checking import Answers, Check, Nonconformity
 from pcalm_conformance.files import write_text
 from pcalm_conformance.guest import said, shortened
 from pcalm_conformance.isolation import Isolated, Workplace
-from pcalm_conformance.options import PYTHON_HELP, Chosen, interpreters, positive
+from pcalm_conformance.options import PYTHON_HELP, SHALLOWEST, Chosen, interpreters, positive
 from pcalm_conformance.records import FAILURES, Record
 from pcalm_conformance.requirements import REQUIREMENTS
 from pcalm_conformance.text import printable
 
-SHALLOWEST = 3  # weight matrices: the first, one between hidden layers, and the last
 STASH: pytest.StashKey[Run] = pytest.StashKey()
 
 

@@ -30,11 +30,7 @@ def train(check: Check, recipe: Recipe, lr: float) -> Trained:
         Nonconformity: the loss' gradient is no longer finite (as the check of every solution).
     """
     recipe = recipe.but(batch=BATCH)
-    key = recipe.resolved(), lr
-    if key not in check.answers.figures:
-        check.answers.figures[key] = _train(check, recipe, lr)
-    trained: Trained = check.answers.figures[key]
-    return trained
+    return check.answers.once((Trained, recipe.resolved(), lr), lambda: _train(check, recipe, lr))
 
 
 def _train(check: Check, recipe: Recipe, lr: float) -> Trained:

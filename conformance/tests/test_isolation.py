@@ -371,6 +371,22 @@ def test_an_adapter_called_as_a_module_of_pythons_own(name: str, tmp_path: Path)
         called(name, ["impl"], Workplace(str(tmp_path)))
 
 
+def test_a_decorator_may_hand_over_further_arguments(tmp_path: Path) -> None:
+    """functools.wraps shows the parameters of what is inside, which are not those that a caller gives."""
+    (tmp_path / "adapter.py").write_text(
+        "import functools\n"
+        "from pcalm_conformance.implementations import numpy_loop\n"
+        "def with_model(solve):\n"
+        "    return functools.wraps(solve)(lambda self, problem: solve(self, 'model', problem))\n"
+        "class Decorated(numpy_loop.NumpyLoop):\n"
+        "    @with_model\n"
+        "    def solve(self, model, problem):\n"
+        "        return super().solve(problem)\n"
+        "impl = Decorated()\n"
+    )
+    assert called("adapter", ["impl"], Workplace(str(tmp_path)))[0] == {"impl": "numpy-loop"}
+
+
 def test_an_interpreter_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(
         CannotLoad, match="has ended without a word, and so has what keeps watch over it, while loading"

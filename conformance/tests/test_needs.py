@@ -131,7 +131,7 @@ def test_no_problem_is_solved_for_two_requirements() -> None:
 
 
 def test_gradients_too_large_to_keep_are_asked_for_once() -> None:
-    """On the whole grid those of one budget have 160 MiB; here none is kept."""
+    """On the whole grid those of one budget have 147 MiB; here none is kept."""
     counted = census.Counted(numpy_loop.impl)
     subject, answers = InProcess(counted), Answers(most=0)
     solves = []

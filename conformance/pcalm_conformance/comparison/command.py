@@ -26,7 +26,7 @@ from pcalm_conformance.comparison.keeping import Keeper, Record, hashed
 from pcalm_conformance.comparison.timing import Contender
 from pcalm_conformance.files import write_text
 from pcalm_conformance.isolation import Isolated, Workplace
-from pcalm_conformance.options import PYTHON_HELP, Chosen, interpreters, positive
+from pcalm_conformance.options import PYTHON_HELP, SHALLOWEST, Chosen, interpreters, positive
 from pcalm_conformance.problems import ACTIVATIONS, dataset
 from pcalm_conformance.text import code
 
@@ -245,8 +245,8 @@ class Comparison:
 def parse_cell(text: str, options: argparse.Namespace) -> Cell:
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip())
     width, depth = map(int, found.groups()) if found else (0, 0)
-    if width < 1 or depth < 3:
-        raise pytest.UsageError(f"--cells must be NxL, such as 32x128, with N ≥ 1 and L ≥ 3, got {text!r}")
+    if width < 1 or depth < SHALLOWEST:
+        raise pytest.UsageError(f"--cells must be NxL, such as 32x128, with N ≥ 1 and L ≥ {SHALLOWEST}, got {text!r}")
     return Cell(width, depth, whole("--batch", options.batch), options.activation, options.dtype)
 
 
